@@ -1,0 +1,2 @@
+//! The `agentrouter` program.
+fn main() {}
