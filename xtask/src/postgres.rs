@@ -1,0 +1,143 @@
+//! The throw-away PostgreSQL of the tests, and finding or installing the server's programs.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::process::{capture, run};
+
+/// Where Debian puts the server's programs: `<here>/<major version>/bin`.
+const DEBIAN_HOME: &str = "/usr/lib/postgresql";
+
+/// The script that owns the cluster, see its own words.
+const SCRIPT: &str = include_str!("postgres.sh");
+
+/// A running cluster, gone with its folder when dropped or when this process ends.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    keeper: Child,
+    port: u16,
+}
+
+impl Cluster {
+    /// Starts a cluster in a new folder, on a free port of the loopback interface.
+    pub(crate) fn start() -> Result<Self> {
+        let binaries = binaries()?;
+        let mut failure = None;
+        // Another program may take the free port before the server does.
+        for _ in 0..3 {
+            match Self::start_on(free_port()?, &binaries) {
+                Ok(cluster) => return Ok(cluster),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.context("no attempt was made")?).context("cannot start PostgreSQL")
+    }
+
+    fn start_on(port: u16, binaries: &Path) -> Result<Self> {
+        // The server refuses to run as root.
+        let mut command = if is_root()? {
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--", "sh"]);
+            command
+        } else {
+            Command::new("sh")
+        };
+        command.arg("-c").arg(SCRIPT).env("PG_BIN", binaries).env("PG_PORT", port.to_string());
+        // A process group of its own: Ctrl-C in the terminal reaches the tests, not the keeper of their database.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut keeper = command.spawn().context("cannot start the keeper of the cluster")?;
+
+        let mut answer = String::new();
+        let stdout = keeper.stdout.take().context("the keeper has no standard output")?;
+        // Dropped on failure, so that the keeper is waited for.
+        let cluster = Self { keeper, port };
+        BufReader::new(stdout).read_line(&mut answer)?;
+        ensure!(answer.trim() == "ready", "the server did not become ready");
+        Ok(cluster)
+    }
+
+    /// The URL of the cluster's maintenance database, with a superuser that needs no password.
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        // Nothing is left to do about a keeper that cannot be waited for.
+        let _ = self.keeper.wait();
+    }
+}
+
+/// The folder of `initdb` and `pg_ctl`; installs PostgreSQL where it is missing and that is possible.
+pub(crate) fn binaries() -> Result<PathBuf> {
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    if !Path::new("/etc/debian_version").exists() || !is_root()? {
+        bail!("PostgreSQL is missing: install its server (15 or newer) and put `initdb` on the PATH");
+    }
+    println!("installing postgresql");
+    run(Command::new("apt-get").args(["update", "-qq"]))?;
+    run(Command::new("apt-get")
+        .args(["install", "-y", "-qq", "--no-install-recommends", "postgresql"])
+        .env("DEBIAN_FRONTEND", "noninteractive"))?;
+    find().with_context(|| format!("the package postgresql left no server in {DEBIAN_HOME}"))
+}
+
+fn find() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // A folder on the PATH may hold links to some of the programs only; all of them lie where the links lead.
+    let on_path = std::env::split_paths(&path).find_map(|folder| {
+        let initdb = folder.join("initdb").canonicalize().ok()?;
+        initdb.parent().filter(|home| is_server(home)).map(Path::to_path_buf)
+    });
+    on_path.or_else(|| newest_server(Path::new(DEBIAN_HOME)))
+}
+
+fn is_server(folder: &Path) -> bool {
+    folder.join("initdb").is_file() && folder.join("pg_ctl").is_file()
+}
+
+fn newest_server(home: &Path) -> Option<PathBuf> {
+    let versions = home.read_dir().ok()?.filter_map(Result::ok).filter_map(|entry| {
+        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let folder = entry.path().join("bin");
+        is_server(&folder).then_some((version, folder))
+    });
+    versions.max().map(|(_, folder)| folder)
+}
+
+fn is_root() -> Result<bool> {
+    Ok(capture(Command::new("id").arg("-u"))?.trim() == "0")
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cluster_ends_with_its_owner() {
+        let cluster = Cluster::start().unwrap();
+        let port = cluster.port;
+        let ready = Command::new(binaries().unwrap().join("pg_isready"))
+            .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
+            .status()
+            .unwrap();
+        assert!(ready.success());
+        assert_eq!(cluster.url(), format!("postgres://postgres@127.0.0.1:{port}/postgres"));
+
+        drop(cluster);
+        assert!(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! All tests of the workspace, with everything they need around them.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::postgres::Cluster;
+use crate::process::cargo;
+use crate::tools::Tool;
+
+/// Runs `cargo test` on the whole workspace, or as `args` say.
+///
+/// The tests find a PostgreSQL in `AGENTROUTER_TEST_POSTGRES_URL` and grpcurl in `AGENTROUTER_TEST_GRPCURL`.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let grpcurl = Tool::Grpcurl.path()?;
+    let cluster = Cluster::start()?;
+    let mut command = cargo();
+    command.arg("test");
+    if !select_packages(args) {
+        command.arg("--workspace");
+    }
+    command
+        .args(args)
+        .env("AGENTROUTER_TEST_POSTGRES_URL", cluster.url())
+        .env("AGENTROUTER_TEST_GRPCURL", grpcurl);
+    let (totals, passed) = counted(&mut command)?;
+    println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
+    ensure!(passed, "cargo test failed");
+    ensure!(totals.passed > 0, "no test ran");
+    ensure!(totals.ignored == 0, "a test that is ignored proves nothing: repair it or delete it");
+    Ok(())
+}
+
+/// Whether the arguments for cargo (those before a second `--`) name the packages to test.
+fn select_packages(args: &[String]) -> bool {
+    let mut for_cargo = args.iter().take_while(|arg| *arg != "--");
+    for_cargo.any(|arg| {
+        let is_short = arg.starts_with("-p") && !arg.starts_with("--");
+        is_short || arg.starts_with("--package") || arg == "--workspace" || arg.starts_with("--manifest-path")
+    })
+}
+
+/// Runs the tests, passing on what they print, and adds up their results.
+fn counted(command: &mut Command) -> Result<(Totals, bool)> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
+    let mut totals = Totals::default();
+    let mut stdout = BufReader::new(child.stdout.take().context("cargo test has no standard output")?);
+    let mut line = Vec::new();
+    while stdout.read_until(b'\n', &mut line)? > 0 {
+        let text = String::from_utf8_lossy(&line);
+        print!("{text}");
+        totals.add(&text);
+        line.clear();
+    }
+    Ok((totals, child.wait()?.success()))
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Totals {
+    /// Adds a test program's closing line; any other line changes nothing.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        for part in result.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            let Some(count) = words.next().and_then(|word| word.parse::<u64>().ok()) else { continue };
+            match words.next() {
+                Some("passed") => self.passed += count,
+                Some("failed") => self.failed += count,
+                Some("ignored") => self.ignored += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_add_up() {
+        let mut totals = Totals::default();
+        for line in [
+            "running 4 tests",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.15s",
+            "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 12.00s",
+            "note: 5 passed; that is what a test printed",
+        ] {
+            totals.add(line);
+        }
+        assert_eq!(totals, Totals { passed: 13, failed: 2, ignored: 1 });
+    }
+
+    #[test]
+    fn the_whole_workspace_unless_packages_are_named() {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for named in ["-p xtask", "-pxtask", "--package=xtask", "--locked --package xtask", "--workspace"] {
+            assert!(select_packages(&words(named)), "{named}");
+        }
+        for unnamed in ["", "--locked", "page -- --nocapture", "-- -p"] {
+            assert!(!select_packages(&words(unnamed)), "{unnamed}");
+        }
+    }
+}

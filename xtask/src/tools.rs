@@ -1,0 +1,144 @@
+//! Tools that are not Rust crates of the workspace: their versions, and how each is installed.
+//!
+//! Each lives in a folder of its own, named by its version, outside the clone: a new version is a new folder, and a
+//! program of the same name elsewhere on the machine is never used, so that everybody gets the same results.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::postgres;
+use crate::process::{cargo, run};
+
+/// A tool with a pinned version.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tool {
+    Buf,
+    CargoDeny,
+    Grpcurl,
+}
+
+impl Tool {
+    const ALL: [Self; 3] = [Self::Buf, Self::CargoDeny, Self::Grpcurl];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Buf => "buf",
+            Self::CargoDeny => "cargo-deny",
+            Self::Grpcurl => "grpcurl",
+        }
+    }
+
+    const fn version(self) -> &'static str {
+        match self {
+            Self::Buf => "1.75.0",
+            Self::CargoDeny => "0.20.2",
+            Self::Grpcurl => "1.9.4",
+        }
+    }
+
+    /// Where the program lies within the folder that [`Self::install_into`] filled.
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Buf => "node_modules/.bin/buf",
+            Self::CargoDeny => "bin/cargo-deny",
+            Self::Grpcurl => "grpcurl",
+        }
+    }
+
+    fn install_into(self, folder: &Path) -> Result<()> {
+        let version = self.version();
+        match self {
+            // The npm package carries a prebuilt program: seconds, where building it takes minutes.
+            Self::Buf => run(Command::new("npm")
+                .args([
+                    "install",
+                    "--no-save",
+                    "--no-audit",
+                    "--no-fund",
+                    "--ignore-scripts",
+                    "--loglevel=error",
+                ])
+                .arg("--prefix")
+                .arg(folder)
+                .arg(format!("@bufbuild/buf@{version}")))
+            .context("buf needs npm"),
+            Self::CargoDeny => {
+                let target = folder.join("target");
+                run(cargo()
+                    .args(["install", "--quiet", "--locked", "cargo-deny", "--version", version])
+                    .arg("--root")
+                    .arg(folder)
+                    .arg("--target-dir")
+                    .arg(&target)
+                    // It runs for a second: what costs is the build.
+                    .envs([
+                        ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
+                        ("CARGO_PROFILE_RELEASE_LTO", "off"),
+                        ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "256"),
+                    ]))?;
+                Ok(fs::remove_dir_all(target)?)
+            }
+            Self::Grpcurl => run(Command::new("go")
+                .arg("install")
+                .arg(format!("github.com/fullstorydev/grpcurl/cmd/grpcurl@v{version}"))
+                .current_dir(folder)
+                .env("GOBIN", folder))
+            .context("grpcurl needs Go"),
+        }
+    }
+
+    /// The program's path; installs it where it is missing.
+    pub(crate) fn path(self) -> Result<PathBuf> {
+        let tools = tools_folder()?;
+        let label = format!("{}-{}", self.name(), self.version());
+        let folder = tools.join(&label);
+        let program = folder.join(self.program());
+        if program.exists() {
+            return Ok(program);
+        }
+
+        println!("installing {label}");
+        let started = Instant::now();
+        // Moved into place only when whole: an install that was cut short must not pass for a tool.
+        let staging = tools.join(format!(".{label}.{}", std::process::id()));
+        fs::create_dir_all(&staging)?;
+        let installed = self.install_into(&staging).and_then(|()| match fs::rename(&staging, &folder) {
+            // Somebody else installed it meanwhile.
+            Err(_) if program.exists() => Ok(()),
+            moved => moved.context("cannot move the tool into place"),
+        });
+        if staging.exists() {
+            fs::remove_dir_all(&staging)?;
+        }
+        installed.with_context(|| format!("cannot install {label}"))?;
+        ensure!(program.exists(), "{label} was installed without its program {}", self.program());
+        println!("installed {label} in {:.0?}", started.elapsed());
+        Ok(program)
+    }
+}
+
+/// Installs everything that the other tasks use.
+pub(crate) fn install_all() -> Result<()> {
+    for tool in Tool::ALL {
+        println!("{:<12} {:<8} {}", tool.name(), tool.version(), tool.path()?.display());
+    }
+    println!("{:<12} {:<8} {}", "postgresql", "", postgres::binaries()?.display());
+    Ok(())
+}
+
+fn tools_folder() -> Result<PathBuf> {
+    if let Some(folder) = non_empty("AGENTROUTER_TOOLS_DIR") {
+        return Ok(folder.into());
+    }
+    let home = non_empty("HOME").context("set HOME or AGENTROUTER_TOOLS_DIR: the tools need a folder")?;
+    Ok(PathBuf::from(home).join(".cache/agentrouter/tools"))
+}
+
+fn non_empty(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable).filter(|value| !value.is_empty())
+}
