@@ -10,5 +10,5 @@ use crate::tools::Tool;
 /// Checks bans, licences and sources. Advisories are left out: they change without us, so a commit that passed today
 /// would fail tomorrow, and reading them needs the network.
 pub(crate) fn check() -> Result<()> {
-    run(Command::new(Tool::CargoDeny.path()?).args(["--locked", "check", "bans", "licenses", "sources"]))
+    run(Command::new(Tool::CargoDeny.path()?).args(["--workspace", "--locked", "check", "bans", "licenses", "sources"]))
 }
