@@ -7,8 +7,11 @@ use anyhow::Result;
 use crate::process::run;
 use crate::tools::Tool;
 
-/// Checks bans, licences and sources. Advisories are left out: they change without us, so a commit that passed today
-/// would fail tomorrow, and reading them needs the network.
+/// What is checked. Advisories are left out: they change without us, so a commit that passed today would fail tomorrow,
+/// and reading them needs the network.
+const CHECKS: [&str; 3] = ["bans", "licenses", "sources"];
+
+/// Checks the dependencies of the whole workspace.
 pub(crate) fn check() -> Result<()> {
-    run(Command::new(Tool::CargoDeny.path()?).args(["--workspace", "--locked", "check", "bans", "licenses", "sources"]))
+    run(Command::new(Tool::CargoDeny.path()?).args(["--workspace", "--locked", "check"]).args(CHECKS))
 }

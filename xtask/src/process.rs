@@ -1,6 +1,6 @@
 //! Running other programs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -49,8 +49,11 @@ pub(crate) fn project_files() -> Result<Vec<PathBuf>> {
     Ok(list.split_terminator('\0').map(PathBuf::from).filter(|path| path.is_file()).collect())
 }
 
+/// The command as a person would type it, without the folder of the program.
 fn shown(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let program = Path::new(command.get_program());
+    let words =
+        std::iter::once(program.file_name().unwrap_or(command.get_program())).chain(command.get_args());
     let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     format!("`{line}`")
 }
