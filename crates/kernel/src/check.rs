@@ -1,7 +1,6 @@
 //! Field checks that collect every violation of a request before it is refused.
 
-use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::collections::BTreeMap;
 
 use crate::fault::{Fault, Violation};
 use crate::id::{Id, Kind, NameOrId};
@@ -73,7 +72,7 @@ impl Violations {
     }
 
     /// Labels: at most 64, keys of 1 to 63 and values of at most 255 characters.
-    pub fn labels<S: BuildHasher>(&mut self, field: &str, labels: &HashMap<String, String, S>) {
+    pub fn labels(&mut self, field: &str, labels: &BTreeMap<String, String>) {
         self.require(labels.len() <= 64, field, "must have at most 64 entries");
         for (key, value) in labels {
             if key.is_empty() || key.chars().count() > 63 || key.chars().any(char::is_control) {
@@ -204,7 +203,7 @@ mod tests {
         let mut violations = Violations::new();
         violations.slug("customer_id", "");
         violations.text("display_name", &"x".repeat(300), DISPLAY_NAME_MAX);
-        let labels = HashMap::from([(String::new(), "v".repeat(256))]);
+        let labels = BTreeMap::from([(String::new(), "v".repeat(256))]);
         violations.labels("labels", &labels);
         let fault = violations.finish().unwrap_err();
         assert_eq!(fault.violations().len(), 4);

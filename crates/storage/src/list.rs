@@ -1,5 +1,6 @@
 //! Lists: a filter, an order and a keyset position rendered as SQL.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use agentrouter_kernel::filter::{FieldKind, Filter, Operand, Operator, OrderBy};
@@ -228,17 +229,15 @@ impl Text {
 }
 
 /// The canonical text of labels: JSON with sorted keys, as [`List`] filters expect it.
-pub fn labels_to_text<S: std::hash::BuildHasher>(
-    labels: &std::collections::HashMap<String, String, S>,
-) -> String {
-    let sorted: std::collections::BTreeMap<_, _> = labels.iter().collect();
-    serde_json::to_string(&sorted).unwrap_or_else(|_| "{}".to_owned())
+pub fn labels_to_text(labels: &BTreeMap<String, String>) -> String {
+    // A map of texts always has a JSON form.
+    serde_json::to_string(labels).unwrap_or_default()
 }
 
 /// Reads labels back.
 ///
 /// # Errors
 /// `Corrupt` where the text is none of [`labels_to_text`].
-pub fn labels_from_text(text: &str) -> Result<std::collections::HashMap<String, String>, StorageError> {
+pub fn labels_from_text(text: &str) -> Result<BTreeMap<String, String>, StorageError> {
     serde_json::from_str(text).map_err(|error| StorageError::Corrupt(format!("labels: {error}")))
 }

@@ -1,0 +1,21 @@
+//! What every gRPC service of the management plane shares.
+//!
+//! Owns the access policies read from the method options, the one place that enforces them
+//! ([`enforce::EnforceLayer`]), the context of a call, writes with their audit entry and idempotency record,
+//! and the translation of faults to statuses. Knows no service; authentication itself is behind
+//! [`enforce::Authenticate`].
+
+pub mod call;
+pub mod convert;
+pub mod enforce;
+pub mod policy;
+pub mod status;
+pub mod tokens;
+pub mod write;
+
+pub use call::{Call, Peer, RequestId};
+pub use enforce::{Authenticate, EnforceLayer};
+pub use policy::{Policies, Policy};
+pub use status::{into_status, to_status};
+pub use tokens::{IssuedToken, WorkspaceTokens};
+pub use write::{Deps, Write};
