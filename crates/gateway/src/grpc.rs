@@ -1,0 +1,320 @@
+//! gRPC framing and the call into the backend, in process and uncompressed.
+
+use std::convert::Infallible;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Extensions, Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::{BodyExt as _, Full};
+use prost::Message;
+use tonic::Code;
+use tonic::body::Body;
+use tower::{Service, ServiceExt as _};
+
+use crate::failure::Failure;
+use crate::rule::Route;
+
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+
+/// Compressed flag and length in front of every message.
+const PREFIX: usize = 5;
+
+/// Binary metadata is base64 with or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// One message as an uncompressed gRPC frame.
+pub(crate) fn frame(message: &impl Message) -> Result<Bytes, Failure> {
+    let length = message.encoded_len();
+    let too_large = |_| {
+        Failure::new(
+            Code::ResourceExhausted,
+            "REQUEST_TOO_LARGE",
+            "the request does not fit into one message",
+        )
+    };
+    let mut frame = BytesMut::with_capacity(PREFIX + length);
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).map_err(too_large)?);
+    message.encode(&mut frame).map_err(Failure::broken_backend)?;
+    Ok(frame.freeze())
+}
+
+/// What a call is made with, besides the message.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) metadata: HeaderMap,
+    pub(crate) extensions: Extensions,
+    pub(crate) timeout: Option<HeaderValue>,
+}
+
+/// Calls the route's rpc. An error the backend gives at once is the `Err`.
+pub(crate) async fn call<B>(
+    backend: B,
+    route: &Route,
+    context: Context,
+    frame: Bytes,
+) -> Result<Reply, Failure>
+where
+    B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let mut request = Request::new(Body::new(Full::new(frame)));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from(route.grpc_path.clone());
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = context.metadata;
+    *request.extensions_mut() = context.extensions;
+    request.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    request.headers_mut().insert(header::TE, TRAILERS);
+    if let Some(timeout) = context.timeout {
+        request.headers_mut().insert(TIMEOUT, timeout);
+    }
+    let response = match backend.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    Reply::new(response)
+}
+
+/// A backend's answer that did not begin with an error.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// Initial metadata.
+    pub(crate) headers: HeaderMap,
+    pub(crate) messages: Messages,
+}
+
+impl Reply {
+    fn new(response: Response<Body>) -> Result<Self, Failure> {
+        let (parts, body) = response.into_parts();
+        let mut headers = parts.headers;
+        let mut messages = Messages { body, pending: Bytes::new(), trailers: None, ended: false };
+        if headers.contains_key(STATUS) {
+            // Trailers-only: the header block is the whole answer.
+            headers = ok_or_failure(headers)?;
+            messages.trailers = Some(HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]));
+            messages.ended = true;
+        } else if parts.status != StatusCode::OK {
+            return Err(from_http(parts.status, headers));
+        } else if !headers.get(header::CONTENT_TYPE).is_some_and(is_grpc) {
+            return Err(Failure::broken_backend("its content type is not gRPC's"));
+        }
+        Ok(Self { headers, messages })
+    }
+
+    /// The only message of a unary call, and all metadata.
+    pub(crate) async fn into_unary(mut self) -> Result<(Bytes, HeaderMap), Failure> {
+        let message = self.messages.next().await?;
+        let more = match message {
+            Some(_) => self.messages.next().await?,
+            None => None,
+        };
+        let trailers = self.messages.finish()?;
+        match (message, more) {
+            (Some(message), None) => {
+                self.headers.extend(trailers);
+                Ok((message, self.headers))
+            }
+            (None, _) => Err(Failure::broken_backend("a unary call gave no message")),
+            (Some(_), Some(_)) => Err(Failure::broken_backend("a unary call gave two messages")),
+        }
+    }
+}
+
+/// The messages of an answer, in order, and its final status.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    body: Body,
+    pending: Bytes,
+    trailers: Option<HeaderMap>,
+    ended: bool,
+}
+
+impl Messages {
+    /// The next message; `None` after the last, whatever the status. Dropping
+    /// the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            if let Some(message) = self.take()? {
+                return Ok(Some(message));
+            }
+            if self.ended {
+                return if self.pending.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(Failure::broken_backend("its last message is cut off"))
+                };
+            }
+            match self.body.frame().await {
+                None => self.ended = true,
+                Some(Err(status)) => return Err(from_status(&status)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.push(data),
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+    }
+
+    /// The trailing metadata of a call that succeeded; to be asked after `next` gave `None`.
+    pub(crate) fn finish(&mut self) -> Result<HeaderMap, Failure> {
+        match self.trailers.take() {
+            Some(trailers) => ok_or_failure(trailers),
+            None => Err(Failure::broken_backend("it ended without a status")),
+        }
+    }
+
+    fn push(&mut self, data: Bytes) {
+        // A message most often arrives whole and is passed on without a copy.
+        if self.pending.is_empty() {
+            self.pending = data;
+        } else {
+            let mut joined = BytesMut::from(std::mem::take(&mut self.pending));
+            joined.extend_from_slice(&data);
+            self.pending = joined.freeze();
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<Bytes>, Failure> {
+        let Some(&[flag, a, b, c, d]) = self.pending.first_chunk::<PREFIX>() else { return Ok(None) };
+        if flag != 0 {
+            return Err(Failure::broken_backend("it sent a compressed message unasked"));
+        }
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        let Some(end) = PREFIX.checked_add(length).filter(|end| *end <= self.pending.len()) else {
+            return Ok(None);
+        };
+        let mut message = self.pending.split_to(end);
+        message.advance(PREFIX);
+        Ok(Some(message))
+    }
+}
+
+pub(crate) fn is_grpc(content_type: &HeaderValue) -> bool {
+    content_type.as_bytes().starts_with(CONTENT_TYPE.as_bytes())
+}
+
+/// The answer to a gRPC call that reached no service, in the caller's protocol.
+pub(crate) fn unimplemented() -> Response<Body> {
+    tonic::Status::unimplemented("no such method").into_http()
+}
+
+/// The failure a `tonic::Status` stands for.
+pub(crate) fn from_status(status: &tonic::Status) -> Failure {
+    let metadata = status.metadata().clone().into_headers();
+    Failure::backend(status.code(), status.message().to_owned(), details(status.details()), metadata)
+}
+
+/// Reads the status of a header block; what is left of it is metadata.
+fn ok_or_failure(mut headers: HeaderMap) -> Result<HeaderMap, Failure> {
+    let code = headers.remove(STATUS);
+    let code = code.as_ref().and_then(|code| code.to_str().ok()).and_then(|code| code.parse::<i32>().ok());
+    let code = match code {
+        None => return Err(Failure::broken_backend("it ended without a status")),
+        Some(code) => Code::from(code),
+    };
+    let message = headers.remove(MESSAGE);
+    let details_bin = headers.remove(DETAILS);
+    if code == Code::Ok {
+        return Ok(headers);
+    }
+    let message = message.map(|message| percent_decoded(message.as_bytes())).unwrap_or_default();
+    let details_bin =
+        details_bin.and_then(|details| BASE64.decode(details.as_bytes()).ok()).unwrap_or_default();
+    Err(Failure::backend(code, message, details(&details_bin), headers))
+}
+
+/// Details that cannot be read are left out: the code and message still stand.
+fn details(bytes: &[u8]) -> Vec<prost_types::Any> {
+    tonic_types::pb::Status::decode(bytes).map(|status| status.details).unwrap_or_default()
+}
+
+/// As gRPC asks of `grpc-message`: bad escapes stay as they are.
+fn percent_decoded(text: &[u8]) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let escape = match tail.split_first_chunk() {
+            Some((&[high, low], after)) if byte == b'%' => hex(high).zip(hex(low)).map(|pair| (pair, after)),
+            _ => None,
+        };
+        if let Some(((high, low), after)) = escape {
+            out.push(high << 4 | low);
+            rest = after;
+        } else {
+            out.push(byte);
+            rest = tail;
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The code of an answer that is not gRPC, by the table gRPC clients use.
+fn from_http(status: StatusCode, headers: HeaderMap) -> Failure {
+    let code = match status.as_u16() {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
+    };
+    let mut metadata = headers;
+    metadata.remove(header::CONTENT_ENCODING);
+    Failure::backend(
+        code,
+        format!("the service answered with HTTP status {}", status.as_u16()),
+        Vec::new(),
+        metadata,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    fn messages(chunks: Vec<&'static [u8]>) -> Messages {
+        let frames =
+            chunks.into_iter().map(|chunk| Ok::<_, Infallible>(Frame::data(Bytes::from_static(chunk))));
+        let body = Body::new(StreamBody::new(stream::iter(frames)));
+        Messages { body, pending: Bytes::new(), trailers: None, ended: false }
+    }
+
+    #[tokio::test]
+    async fn messages_survive_any_chunking() {
+        let mut read = messages(vec![b"\0\0", b"\0\0\x03a", b"bc\0\0\0\0\0\0\0\0", b"\0\x01", b"d"]);
+        let mut texts = Vec::new();
+        while let Some(message) = read.next().await.expect("well-formed frames") {
+            texts.push(message);
+        }
+        assert_eq!(texts, [&b"abc"[..], b"", b"d"]);
+    }
+
+    #[tokio::test]
+    async fn a_truncated_or_compressed_message_is_an_error() {
+        for chunks in [vec![&b"\0\0\0\0\x05ab"[..]], vec![&b"\0\0"[..]], vec![&b"\x01\0\0\0\0"[..]]] {
+            assert!(messages(chunks).next().await.is_err());
+        }
+    }
+
+    #[test]
+    fn messages_of_a_status_are_decoded() {
+        assert_eq!(percent_decoded(b"caf%C3%A9 100%"), "café 100%");
+        assert_eq!(percent_decoded(b"%zz%4"), "%zz%4");
+    }
+}

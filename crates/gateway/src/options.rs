@@ -1,0 +1,50 @@
+//! What an operator can decide about a transcoder.
+
+use std::time::Duration;
+
+use http::{HeaderValue, header};
+
+use crate::headers::HeaderPolicy;
+
+/// Settings of a [`Transcoder`](crate::Transcoder).
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Largest request body in bytes; a larger one is refused with 413.
+    pub max_body_bytes: usize,
+    /// Most query parameters of one request.
+    pub max_query_parameters: usize,
+    /// The `domain` of the `ErrorInfo` in errors this crate finds itself.
+    pub error_domain: String,
+    /// Which headers cross between HTTP and gRPC.
+    pub headers: HeaderPolicy,
+    /// Decode `%2F` in captures of several path segments too. Off, as the
+    /// annotation's definition has it: an encoded slash stays `%2F` there.
+    pub fully_decode_reserved_expansion: bool,
+    /// The challenge of a 401, unless the backend sends one.
+    pub www_authenticate: Option<HeaderValue>,
+    /// How long the response headers of a stream wait for its first message, so
+    /// that an early error still becomes an HTTP status. Afterwards the stream
+    /// begins with 200 and an error arrives in band.
+    pub stream_header_wait: Duration,
+}
+
+impl Default for Options {
+    /// 4 MiB bodies, 1000 parameters, domain `agentrouter`, `Bearer` challenge,
+    /// 250 ms for the first message of a stream.
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 4 << 20,
+            max_query_parameters: 1000,
+            error_domain: "agentrouter".to_owned(),
+            headers: HeaderPolicy::default(),
+            fully_decode_reserved_expansion: false,
+            www_authenticate: Some(HeaderValue::from_static("Bearer")),
+            stream_header_wait: Duration::from_millis(250),
+        }
+    }
+}
+
+/// The one media type of request bodies and unary answers.
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const ACCEPT_POST: header::HeaderName = header::HeaderName::from_static("accept-post");
+pub(crate) const ACCEPT_PATCH: header::HeaderName = header::HeaderName::from_static("accept-patch");

@@ -1,0 +1,303 @@
+//! `google.api.http` annotations to routes. Everything that can be wrong with a
+//! rule is found here, once, before the first request.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::Method;
+use http::uri::PathAndQuery;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
+    MethodDescriptor, Value,
+};
+use thiserror::Error;
+
+use crate::bind::FieldPath;
+use crate::router::{RouteId, Router, RuleMethod};
+use crate::template::Template;
+use crate::wkt::WellKnown;
+
+const EXTENSION: &str = "google.api.http";
+const EXTENSION_NUMBER: u32 = 72_295_728;
+
+/// One route: an HTTP method and path template that reach an rpc.
+///
+/// A response of the transcoder carries `Arc<RouteInfo>` among its extensions,
+/// so that a layer around it can label metrics and spans without the path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RouteInfo {
+    /// The HTTP method, or `*` where the rule serves every method.
+    pub method: String,
+    /// The path template as in the annotation.
+    pub template: String,
+    /// Full name of the rpc, as in `library.v1.Library.GetBook`.
+    pub rpc: String,
+}
+
+/// Why a descriptor pool gives no gateway: every faulty rule it holds.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The pool has no usable `google.api.http` extension: `google/api/annotations.proto`
+    /// is missing from it, or its options were lost on the way. Decode the pool
+    /// from the compiler's bytes; `prost_types::FileDescriptorSet` drops extensions.
+    #[error("the descriptor pool has no extension `google.api.http` of `google.protobuf.MethodOptions`")]
+    NoAnnotations,
+    /// Rules that cannot be served.
+    #[error("{}", list(.0))]
+    Rules(Vec<RuleError>),
+}
+
+/// What is wrong with one `google.api.http` rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleError {
+    /// The proto file the rpc is in.
+    pub file: String,
+    /// Full name of the rpc.
+    pub rpc: String,
+    /// The rule's template, empty where it has none.
+    pub template: String,
+    /// What is wrong, completing "the rule ...".
+    pub problem: String,
+}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, rpc, template, problem } = self;
+        write!(formatter, "{file}: {rpc}: the rule `{template}` {problem}")
+    }
+}
+
+fn list(errors: &[RuleError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Where the request body goes.
+#[derive(Debug, Clone)]
+pub(crate) enum BodyRule {
+    None,
+    Whole,
+    Field(FieldDescriptor),
+}
+
+/// A path variable, resolved against the request message.
+#[derive(Debug)]
+pub(crate) struct PathVariable {
+    pub(crate) field: FieldPath,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    /// One segment exactly: its `%2F` are decoded.
+    pub(crate) is_single: bool,
+}
+
+/// A rule made ready for requests.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) info: Arc<RouteInfo>,
+    pub(crate) template: Template,
+    /// `/package.Service/Method`.
+    pub(crate) grpc_path: PathAndQuery,
+    pub(crate) input: MessageDescriptor,
+    pub(crate) output: MessageDescriptor,
+    pub(crate) is_streaming: bool,
+    pub(crate) variables: Vec<PathVariable>,
+    pub(crate) body: BodyRule,
+    pub(crate) response_body: Option<FieldDescriptor>,
+    /// The mask a PATCH is given from its body: `update_mask` of the request.
+    pub(crate) update_mask: Option<FieldDescriptor>,
+    /// `etag` of the request, bound to `If-Match`.
+    pub(crate) request_etag: Option<FieldDescriptor>,
+    /// `etag` of the response, sent as `ETag`.
+    pub(crate) response_etag: Option<FieldDescriptor>,
+}
+
+/// Reads the rules of every method in the pool. Client-streaming methods have
+/// no REST form and are left out.
+pub(crate) fn routes(pool: &DescriptorPool) -> Result<(Vec<Route>, Router), BuildError> {
+    let extension = pool
+        .get_extension_by_name(EXTENSION)
+        .filter(|extension| {
+            extension.number() == EXTENSION_NUMBER
+                && extension.containing_message().full_name() == "google.protobuf.MethodOptions"
+        })
+        .ok_or(BuildError::NoAnnotations)?;
+
+    let mut table = Table { routes: Vec::new(), router: Router::default(), errors: Vec::new() };
+    for service in pool.services() {
+        for method in service.methods().filter(|method| !method.is_client_streaming()) {
+            if let Some(rule) = rule(&method, &extension) {
+                table.add_method(&method, &rule);
+            }
+        }
+    }
+    if table.errors.is_empty() {
+        Ok((table.routes, table.router))
+    } else {
+        Err(BuildError::Rules(table.errors))
+    }
+}
+
+fn rule(method: &MethodDescriptor, extension: &ExtensionDescriptor) -> Option<DynamicMessage> {
+    let options = method.options();
+    if !options.has_extension(extension) {
+        return None;
+    }
+    options.get_extension(extension).as_message().cloned()
+}
+
+struct Table {
+    routes: Vec<Route>,
+    router: Router,
+    errors: Vec<RuleError>,
+}
+
+impl Table {
+    fn add_method(&mut self, method: &MethodDescriptor, rule: &DynamicMessage) {
+        self.add(method, rule);
+        let additional = rule.get_field_by_name("additional_bindings");
+        let additional = additional.as_ref().and_then(|value| value.as_list()).unwrap_or_default();
+        for rule in additional.iter().filter_map(Value::as_message) {
+            if rule.has_field_by_name("additional_bindings") {
+                self.error(method, rule, "has additional bindings inside an additional binding");
+            }
+            self.add(method, rule);
+        }
+    }
+
+    fn add(&mut self, method: &MethodDescriptor, rule: &DynamicMessage) {
+        let route = match route(method, rule) {
+            Ok(route) => route,
+            Err(problem) => return self.error(method, rule, &problem),
+        };
+        let id: RouteId = self.routes.len();
+        match self.router.insert(&route.0.template, route.1, id) {
+            Ok(()) => self.routes.push(route.0),
+            Err(there) => {
+                let there = self.routes.get(there).map(|route| &route.info);
+                let there =
+                    there.map(|info| format!(" {} of {}", info.template, info.rpc)).unwrap_or_default();
+                self.error(method, rule, &format!("matches the same requests as{there}"));
+            }
+        }
+    }
+
+    fn error(&mut self, method: &MethodDescriptor, rule: &DynamicMessage, problem: &str) {
+        self.errors.push(RuleError {
+            file: method.parent_file().name().to_owned(),
+            rpc: method.full_name().to_owned(),
+            template: pattern(rule).map(|(_, template)| template).unwrap_or_default(),
+            problem: problem.to_owned(),
+        });
+    }
+}
+
+fn route(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<(Route, RuleMethod), String> {
+    let (kind, text) = pattern(rule).ok_or("has no pattern")?;
+    let rule_method = match kind.as_str() {
+        "*" => RuleMethod::Any,
+        kind => RuleMethod::One(
+            Method::from_bytes(kind.as_bytes()).map_err(|_| format!("has the HTTP method `{kind}`"))?,
+        ),
+    };
+    let is = |wanted: &Method| matches!(&rule_method, RuleMethod::One(method) if method == wanted);
+    let template = Template::parse(&text).map_err(|error| error.to_string())?;
+    let (input, output) = (method.input(), method.output());
+    let variables = variables(&template, &input)?;
+
+    let body = match string(rule, "body").as_str() {
+        "" => BodyRule::None,
+        _ if is(&Method::GET) || is(&Method::HEAD) => return Err(format!("gives {kind} a body")),
+        "*" => BodyRule::Whole,
+        name => {
+            let field = input.get_field_by_name(name);
+            let field =
+                field.ok_or_else(|| format!("has the body `{name}`, no field of {}", input.full_name()))?;
+            if variables.iter().any(|variable| variable.field.len() == 1 && variable.field.is_within(&field))
+            {
+                return Err(format!("binds `{name}` to the path and to the body"));
+            }
+            BodyRule::Field(field)
+        }
+    };
+    let response_body =
+        match string(rule, "response_body").as_str() {
+            "" => None,
+            name => Some(output.get_field_by_name(name).ok_or_else(|| {
+                format!("has the response body `{name}`, no field of {}", output.full_name())
+            })?),
+        };
+    let service = method.parent_service().full_name();
+    let grpc_path = format!("/{service}/{}", method.name());
+
+    let route = Route {
+        info: Arc::new(RouteInfo {
+            method: rule_method.as_str().to_owned(),
+            template: text,
+            rpc: method.full_name().to_owned(),
+        }),
+        grpc_path: grpc_path.parse().map_err(|_| format!("has the gRPC path `{grpc_path}`"))?,
+        is_streaming: method.is_server_streaming(),
+        variables,
+        body,
+        response_body,
+        update_mask: is(&Method::PATCH).then(|| update_mask(&input)).flatten(),
+        request_etag: etag(&input),
+        response_etag: etag(&output),
+        template,
+        input,
+        output,
+    };
+    Ok((route, rule_method))
+}
+
+/// The HTTP method and the template of a rule.
+fn pattern(rule: &DynamicMessage) -> Option<(String, String)> {
+    for kind in ["get", "put", "post", "delete", "patch"] {
+        if rule.has_field_by_name(kind) {
+            return Some((kind.to_ascii_uppercase(), string(rule, kind)));
+        }
+    }
+    let custom = rule.has_field_by_name("custom").then(|| rule.get_field_by_name("custom"))??;
+    let custom = custom.as_message()?;
+    Some((string(custom, "kind"), string(custom, "path")))
+}
+
+fn string(message: &DynamicMessage, field: &str) -> String {
+    message.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn variables(template: &Template, input: &MessageDescriptor) -> Result<Vec<PathVariable>, String> {
+    let resolve = |variable: &crate::template::Variable| {
+        let path = &variable.field_path;
+        let field = FieldPath::resolve(input, path)
+            .map_err(|_| format!("binds `{path}`, no singular field of {}", input.full_name()))?;
+        // Templates name fields as the proto file does, not by their JSON names.
+        if field.to_string() != *path {
+            return Err(format!("binds `{path}`, which is written `{field}` in {}", input.full_name()));
+        }
+        match field.leaf() {
+            Some(leaf) if leaf.is_list() => Err(format!("binds the repeated field `{path}`")),
+            Some(leaf) if leaf.is_map() => Err(format!("binds the map field `{path}`")),
+            Some(leaf) if matches!(leaf.kind(), Kind::Message(_)) => {
+                Err(format!("binds the message field `{path}`"))
+            }
+            _ => Ok(PathVariable {
+                field,
+                start: variable.start,
+                end: variable.end,
+                is_single: variable.is_single(template),
+            }),
+        }
+    };
+    template.variables.iter().map(resolve).collect()
+}
+
+fn update_mask(input: &MessageDescriptor) -> Option<FieldDescriptor> {
+    let field = input.get_field_by_name("update_mask")?;
+    let is_mask =
+        matches!(field.kind(), Kind::Message(desc) if WellKnown::of(&desc) == Some(WellKnown::FieldMask));
+    (is_mask && !field.is_list()).then_some(field)
+}
+
+fn etag(message: &MessageDescriptor) -> Option<FieldDescriptor> {
+    message.get_field_by_name("etag").filter(|field| field.kind() == Kind::String && !field.is_list())
+}

@@ -1,0 +1,231 @@
+//! The service: routing, the stages of one request, and the answers that need
+//! no backend.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::Full;
+use prost_reflect::DescriptorPool;
+use tonic::Code;
+use tonic::body::Body;
+use tower::Service;
+
+use crate::error::ErrorRenderer;
+use crate::failure::Failure;
+use crate::options::{JSON, Options};
+use crate::request::{self, Parts};
+use crate::router::{Match, Outcome, Router};
+use crate::rule::{self, BuildError, Route, RouteInfo};
+use crate::stream::{self, Format};
+use crate::{body, grpc, headers, response};
+
+/// REST in front of gRPC services; see the [crate documentation](crate).
+///
+/// The backend is any service that answers gRPC requests in process, such as
+/// tonic's `Routes`. It is cloned for every call.
+#[derive(Clone)]
+pub struct Transcoder<B> {
+    shared: Arc<Shared>,
+    backend: B,
+}
+
+struct Shared {
+    routes: Vec<Arc<Route>>,
+    router: Router,
+    options: Options,
+    errors: ErrorRenderer,
+}
+
+impl<B> fmt::Debug for Transcoder<B> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Transcoder")
+            .field("routes", &self.shared.routes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B> Transcoder<B> {
+    /// A transcoder with the default [`Options`] for every annotated method in
+    /// the pool. The error names every rule that cannot be served.
+    pub fn new(pool: DescriptorPool, backend: B) -> Result<Self, BuildError> {
+        Self::with_options(pool, backend, Options::default())
+    }
+
+    /// As [`Transcoder::new`], with other options.
+    pub fn with_options(pool: DescriptorPool, backend: B, options: Options) -> Result<Self, BuildError> {
+        let (routes, router) = rule::routes(&pool)?;
+        let routes = routes.into_iter().map(Arc::new).collect();
+        let errors = ErrorRenderer::new(pool, &options);
+        Ok(Self { shared: Arc::new(Shared { routes, router, options, errors }), backend })
+    }
+
+    /// All routes, in the order of the descriptors.
+    pub fn routes(&self) -> impl ExactSizeIterator<Item = &RouteInfo> {
+        self.shared.routes.iter().map(|route| &*route.info)
+    }
+
+    /// What writes this transcoder's errors, for layers around it.
+    pub fn errors(&self) -> &ErrorRenderer {
+        &self.shared.errors
+    }
+}
+
+impl<B, ReqBody> Service<Request<ReqBody>> for Transcoder<B>
+where
+    B: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    B::Future: Send,
+    ReqBody: http_body::Body<Data = Bytes> + Send + 'static,
+    ReqBody::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // The clone that serves a call waits for its own readiness.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let shared = Arc::clone(&self.shared);
+        let backend = self.backend.clone();
+        Box::pin(async move {
+            let is_head = request.method() == Method::HEAD;
+            let response = shared.respond(backend, request).await;
+            Ok(if is_head { without_body(response) } else { response })
+        })
+    }
+}
+
+impl Shared {
+    async fn respond<B, ReqBody>(&self, backend: B, request: Request<ReqBody>) -> Response<Body>
+    where
+        B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        ReqBody: http_body::Body<Data = Bytes>,
+        ReqBody::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let path = request.uri().path();
+        if *request.method() == Method::OPTIONS && path == "*" {
+            return allowing(self.router.methods());
+        }
+        let matched = match self.router.find(path, request.method()) {
+            Outcome::Found(matched) => matched,
+            Outcome::WrongMethod(allowed) if *request.method() == Method::OPTIONS => {
+                return allowing(&allowed);
+            }
+            Outcome::WrongMethod(allowed) => return self.errors.render(wrong_method(&allowed), false),
+            Outcome::NotFound if request.headers().get(header::CONTENT_TYPE).is_some_and(grpc::is_grpc) => {
+                return grpc::unimplemented();
+            }
+            Outcome::NotFound => return self.errors.render(not_found(), false),
+        };
+        let Some(route) = self.routes.get(matched.route) else {
+            return self.errors.render(not_found(), false);
+        };
+        // The match borrows the path, and the request is about to be taken apart.
+        let uri = request.uri().clone();
+        let matched = matched.in_path(uri.path());
+
+        let is_conditional = request.headers().contains_key(header::IF_MATCH);
+        let mut response = match self.transcode(backend, route, &matched, uri.query(), request).await {
+            Ok(response) => response,
+            Err(failure) => self.errors.render(failure, is_conditional),
+        };
+        response.extensions_mut().insert(Arc::clone(&route.info));
+        response
+    }
+
+    async fn transcode<B, ReqBody>(
+        &self,
+        backend: B,
+        route: &Arc<Route>,
+        matched: &Match<'_>,
+        query: Option<&str>,
+        request: Request<ReqBody>,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        ReqBody: http_body::Body<Data = Bytes>,
+        ReqBody::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        let limit = self.options.max_body_bytes;
+        let timeout = headers::timeout(&parts.headers)?;
+        body::check(&parts.method, &parts.headers, &body, limit)?;
+        let body = body::read(body, limit).await?;
+        let frame = request::frame(
+            route,
+            &Parts { matched, query, headers: &parts.headers, body: &body },
+            &self.options,
+        )?;
+
+        let format = Format::negotiate(&parts.headers);
+        let mut metadata = parts.headers;
+        self.options.headers.to_metadata(&mut metadata);
+        let mut extensions = parts.extensions;
+        extensions.insert(Arc::clone(&route.info));
+        let context = grpc::Context { metadata, extensions, timeout };
+        let reply = grpc::call(backend, route, context, frame).await?;
+
+        let policy = &self.options.headers;
+        if route.is_streaming {
+            let wait = self.options.stream_header_wait;
+            return stream::respond(Arc::clone(route), reply, format, self.errors.clone(), policy, wait)
+                .await;
+        }
+        let (message, metadata) = reply.into_unary().await?;
+        let body = response::body(route, message, self.errors.encoder())?;
+        let mut response = Response::new(Body::new(Full::new(Bytes::from(body.json))));
+        let headers = response.headers_mut();
+        *headers = metadata;
+        policy.to_headers(headers);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        if let Some(etag) = body.etag {
+            headers.insert(header::ETAG, etag);
+        }
+        Ok(response)
+    }
+}
+
+/// The answer to HEAD: everything of the GET but its body.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
+}
+
+fn allow(methods: &BTreeSet<String>) -> HeaderValue {
+    let list = methods.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    // Methods are tokens, and those are header values.
+    HeaderValue::try_from(list).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn allowing(methods: &BTreeSet<String>) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, allow(methods));
+    response
+}
+
+fn wrong_method(allowed: &BTreeSet<String>) -> Failure {
+    Failure::new(Code::Unimplemented, "METHOD_NOT_ALLOWED", "this path does not have this HTTP method")
+        .with_http(StatusCode::METHOD_NOT_ALLOWED)
+        .with_header(header::ALLOW, allow(allowed))
+}
+
+fn not_found() -> Failure {
+    Failure::new(Code::NotFound, "ROUTE_NOT_FOUND", "no route has this path")
+}

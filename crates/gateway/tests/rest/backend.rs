@@ -1,0 +1,194 @@
+//! A gRPC backend over dynamic messages. Framing, status and streams are
+//! tonic's own server, so the transcoder meets what a real service sends.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::stream::{self, Stream, StreamExt as _};
+use http::{Request as HttpRequest, Response as HttpResponse};
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, Value};
+use tonic::body::Body;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Code, Request, Response, Status};
+use tower::service_fn;
+use tower::util::BoxCloneSyncService;
+
+/// What a layer around the gateway left for the service.
+#[derive(Debug, Clone)]
+pub(crate) struct Principal(pub(crate) &'static str);
+
+pub(crate) type Backend = BoxCloneSyncService<HttpRequest<Body>, HttpResponse<Body>, Infallible>;
+
+/// Answers every unary method with its request, but for `Fail` and `GetBook`.
+pub(crate) fn backend(pool: DescriptorPool) -> Backend {
+    BoxCloneSyncService::new(service_fn(move |request: HttpRequest<Body>| {
+        let pool = pool.clone();
+        async move { Ok::<_, Infallible>(serve(&pool, request).await) }
+    }))
+}
+
+async fn serve(pool: &DescriptorPool, request: HttpRequest<Body>) -> HttpResponse<Body> {
+    assert_eq!(request.method(), http::Method::POST);
+    assert_eq!(request.headers()["content-type"], "application/grpc");
+    let method = method(pool, request.uri().path());
+    let Some(method) = method.filter(|method| method.name() != "NotThere") else {
+        return Status::unimplemented("no such method").into_http();
+    };
+    let codec = DynamicCodec(method.input());
+    let mut grpc = tonic::server::Grpc::new(codec);
+    if method.is_server_streaming() {
+        let output = method.output();
+        let service = service_fn(move |request: Request<DynamicMessage>| {
+            let output = output.clone();
+            async move { count(&output, request.get_ref()).map(Response::new) }
+        });
+        grpc.server_streaming(service, request).await
+    } else {
+        let service = service_fn(move |request| {
+            let method = method.clone();
+            async move { unary(&method, request) }
+        });
+        grpc.unary(service, request).await
+    }
+}
+
+fn method(pool: &DescriptorPool, path: &str) -> Option<MethodDescriptor> {
+    let (service, name) = path.strip_prefix('/')?.split_once('/')?;
+    pool.get_service_by_name(service)?.methods().find(|method| method.name() == name)
+}
+
+fn unary(
+    method: &MethodDescriptor,
+    request: Request<DynamicMessage>,
+) -> Result<Response<DynamicMessage>, Status> {
+    let seen: Vec<(String, http::HeaderValue)> = request
+        .metadata()
+        .as_ref()
+        .iter()
+        .map(|(name, value)| (format!("x-seen-{name}"), value.clone()))
+        .collect();
+    let principal = request.extensions().get::<Principal>().map(|principal| principal.0);
+    let request = request.into_inner();
+
+    let answer = match method.name() {
+        "Fail" => return Err(failure(&request)),
+        "GetBook" => book(&method.output(), &request),
+        _ if method.output() == method.input() => request,
+        _ => DynamicMessage::new(method.output()),
+    };
+    let mut response = Response::new(answer);
+    let headers = response.metadata_mut().as_mut();
+    headers.insert("x-rpc", method.full_name().parse().expect("a header value"));
+    for (name, value) in seen {
+        headers.append(http::HeaderName::try_from(name).expect("a header name"), value);
+    }
+    if let Some(principal) = principal {
+        headers.insert("x-principal", principal.parse().expect("a header value"));
+    }
+    headers.append("set-cookie", http::HeaderValue::from_static("a=1"));
+    headers.append("set-cookie", http::HeaderValue::from_static("b=2"));
+    Ok(response)
+}
+
+fn book(desc: &MessageDescriptor, request: &DynamicMessage) -> DynamicMessage {
+    let mut book = DynamicMessage::new(desc.clone());
+    let id = request.get_field_by_name("id").expect("a field").into_owned();
+    let etag = format!("v1-{}", id.as_str().expect("a string"));
+    book.set_field_by_name("id", id);
+    book.set_field_by_name("etag", Value::String(etag));
+    book
+}
+
+fn failure(request: &DynamicMessage) -> Status {
+    let details = request.get_field_by_name("details").expect("a field");
+    let details = details.as_list().expect("a list").iter().filter_map(Value::as_message);
+    let status = tonic_types::pb::Status {
+        code: number(request, "code"),
+        message: text(request, "message"),
+        details: details.map(|any| any.transcode_to().expect("an Any")).collect(),
+    };
+    let mut failure = if status.details.is_empty() {
+        Status::new(Code::from(status.code), status.message)
+    } else {
+        Status::with_details(Code::from(status.code), status.message.clone(), status.encode_to_vec().into())
+    };
+    failure.metadata_mut().insert("x-error-metadata", "kept".parse().expect("a metadata value"));
+    failure
+}
+
+type Numbers = Pin<Box<dyn Stream<Item = Result<DynamicMessage, Status>> + Send>>;
+
+fn count(output: &MessageDescriptor, request: &DynamicMessage) -> Result<Numbers, Status> {
+    let (to, fail) = (number(request, "to"), number(request, "fail"));
+    if to < 0 {
+        return Err(Status::out_of_range("cannot count down"));
+    }
+    let output = output.clone();
+    let numbers = stream::iter(1..=to).map(move |number| {
+        let mut message = DynamicMessage::new(output.clone());
+        message.set_field_by_name("number", Value::I32(number));
+        message.set_field_by_name("square", Value::I64(i64::from(number) * i64::from(number)));
+        Ok(message)
+    });
+    let end = stream::iter((fail != 0).then(|| Err(Status::new(Code::from(fail), "counted enough"))));
+    let delay = request.get_field_by_name("delay").and_then(|delay| {
+        let seconds = delay.as_message()?.get_field_by_name("seconds")?.as_i64()?;
+        u64::try_from(seconds).ok()
+    });
+    let begin = stream::once(tokio::time::sleep(Duration::from_secs(delay.unwrap_or_default())))
+        .filter_map(|()| async { None });
+    Ok(Box::pin(begin.chain(numbers).chain(end)))
+}
+
+fn number(message: &DynamicMessage, field: &str) -> i32 {
+    message.get_field_by_name(field).and_then(|value| value.as_i32()).expect("an int32 field")
+}
+
+fn text(message: &DynamicMessage, field: &str) -> String {
+    message
+        .get_field_by_name(field)
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .expect("a string field")
+}
+
+struct DynamicCodec(MessageDescriptor);
+
+impl Codec for DynamicCodec {
+    type Encode = DynamicMessage;
+    type Decode = DynamicMessage;
+    type Encoder = DynamicEncoder;
+    type Decoder = DynamicDecoder;
+
+    fn encoder(&mut self) -> DynamicEncoder {
+        DynamicEncoder
+    }
+
+    fn decoder(&mut self) -> DynamicDecoder {
+        DynamicDecoder(self.0.clone())
+    }
+}
+
+struct DynamicEncoder;
+
+impl Encoder for DynamicEncoder {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn encode(&mut self, item: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+struct DynamicDecoder(MessageDescriptor);
+
+impl Decoder for DynamicDecoder {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
+        let message = DynamicMessage::decode(self.0.clone(), buffer);
+        message.map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+}
