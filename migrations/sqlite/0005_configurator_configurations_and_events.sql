@@ -61,11 +61,14 @@ CREATE TABLE liaison_configuration_events (
   position INTEGER NOT NULL,
   attempt INTEGER NOT NULL,
   stuck INTEGER NOT NULL,
-  not_before INTEGER NOT NULL,
+  -- Whether it may still be delivered, or is stuck: pending, acknowledged, or failed and not superseded.
+  is_open INTEGER NOT NULL,
+  -- When the lease of an acknowledged event ends, or a failed one is tried again.
+  due_at INTEGER,
+  lease_micros INTEGER NOT NULL,
   worker_id TEXT NOT NULL,
   claim_token BLOB,
   claimed_by TEXT NOT NULL,
-  lease_expires_at INTEGER,
   -- How the event was completed, so that a repeated completion can be told from a different one.
   outcome TEXT NOT NULL,
   error_message TEXT NOT NULL,
@@ -79,8 +82,9 @@ CREATE TABLE liaison_configuration_events (
 -- At most one pending and one in-flight event per workspace and slot.
 CREATE UNIQUE INDEX liaison_configuration_events_pending ON liaison_configuration_events (workspace_id, configuration_id) WHERE status = 'pending';
 CREATE UNIQUE INDEX liaison_configuration_events_in_flight ON liaison_configuration_events (workspace_id, configuration_id) WHERE status = 'acknowledged';
--- What a poll reads: open events, failed ones that will be tried again included.
-CREATE INDEX liaison_configuration_events_open ON liaison_configuration_events (workspace_id, position) WHERE status IN ('pending', 'acknowledged', 'failed');
+-- What a poll reads, and what time brings about.
+CREATE INDEX liaison_configuration_events_open ON liaison_configuration_events (workspace_id, position) WHERE is_open = TRUE;
+CREATE INDEX liaison_configuration_events_due ON liaison_configuration_events (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX liaison_configuration_events_customer ON liaison_configuration_events (customer_id, position);
 CREATE INDEX liaison_configuration_events_history ON liaison_configuration_events (completed_at) WHERE completed_at IS NOT NULL;
 

@@ -73,6 +73,8 @@ impl Default for Limits {
     }
 }
 
+pub(crate) const SELECT_NOW: &str = "SELECT CAST(:now AS BIGINT) AS value";
+
 pub(crate) enum Pool {
     /// SQLite takes one writer at a time; a pool of one makes writers queue instead of failing.
     Sqlite {
@@ -177,14 +179,7 @@ impl Db {
 
     /// The stored clock outside a transaction: PostgreSQL's, or the injected one for SQLite.
     pub async fn now(&self) -> Result<Timestamp, StorageError> {
-        match &self.0.pool {
-            Pool::Sqlite { .. } => Ok(self.shifted(self.0.clock.now())),
-            Pool::Postgres(_) => {
-                let micros =
-                    query(crate::dialect::POSTGRES_NOW).value::<i64>(self).await?.unwrap_or_default();
-                Ok(self.shifted(Timestamp::from_micros(micros)))
-            }
-        }
+        Ok(query(SELECT_NOW).value(self).await?.unwrap_or(self.clock_now()))
     }
 
     /// Moves the stored clock of this handle, for tests of leases and expiries.
@@ -218,24 +213,30 @@ impl Db {
         &self.0.pool
     }
 
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.0.clock
+    pub(crate) fn clock_now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.clock.now().as_micros().saturating_add(self.clock_offset()))
     }
 
-    pub(crate) fn shifted(&self, time: Timestamp) -> Timestamp {
-        Timestamp::from_micros(
-            time.as_micros().saturating_add(self.0.clock_offset_micros.load(Ordering::SeqCst)),
-        )
+    pub(crate) fn clock_offset(&self) -> i64 {
+        self.0.clock_offset_micros.load(Ordering::SeqCst)
     }
 
     pub(crate) async fn read(&self, query: Query) -> Result<Vec<Row>, StorageError> {
         Ok(match &self.0.pool {
-            Pool::Sqlite { read, .. } => {
-                query.for_sqlite()?.fetch_all(read).await?.into_iter().map(Row::Sqlite).collect()
-            }
-            Pool::Postgres(pool) => {
-                query.for_postgres().fetch_all(pool).await?.into_iter().map(Row::Postgres).collect()
-            }
+            Pool::Sqlite { read, .. } => query
+                .for_sqlite(self.clock_now())?
+                .fetch_all(read)
+                .await?
+                .into_iter()
+                .map(Row::Sqlite)
+                .collect(),
+            Pool::Postgres(pool) => query
+                .for_postgres(self.clock_offset())
+                .fetch_all(pool)
+                .await?
+                .into_iter()
+                .map(Row::Postgres)
+                .collect(),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use agentrouter_kernel::Timestamp;
 use futures::future::BoxFuture;
 use sqlx::postgres::PgArguments;
 use sqlx::sqlite::SqliteArguments;
@@ -10,9 +11,9 @@ use sqlx::{AssertSqlSafe, Postgres, Sqlite};
 use crate::error::StorageError;
 use crate::row::{FromColumn, FromRow, Row};
 use crate::value::Value;
-use crate::{Db, Tx};
+use crate::{Db, Tx, dialect};
 
-/// The text of a statement. Parameters are `$1`, `$2`, ... on both engines.
+/// The text of a statement. Parameters are `$1`, `$2`, ... on both engines, and `:now` is the stored clock.
 #[derive(Debug, Clone)]
 pub enum Sql {
     /// The same text for both engines.
@@ -99,12 +100,14 @@ impl Query {
     }
 
     pub(crate) fn for_sqlite(
-        self,
+        mut self,
+        now: Timestamp,
     ) -> Result<sqlx::query::Query<'static, Sqlite, SqliteArguments>, StorageError> {
         let text = match self.sql {
             Sql::Same(text) => text,
             Sql::Each { sqlite, .. } => Cow::Borrowed(sqlite),
         };
+        let text = with_now(text, &mut self.values, now.as_micros(), |parameter| parameter);
         let mut query = sqlx::query(AssertSqlSafe(text.into_owned()));
         for value in self.values {
             query = match value {
@@ -123,11 +126,17 @@ impl Query {
         Ok(query)
     }
 
-    pub(crate) fn for_postgres(self) -> sqlx::query::Query<'static, Postgres, PgArguments> {
+    pub(crate) fn for_postgres(
+        mut self,
+        clock_offset: i64,
+    ) -> sqlx::query::Query<'static, Postgres, PgArguments> {
         let text = match self.sql {
             Sql::Same(text) => text,
             Sql::Each { postgres, .. } => Cow::Borrowed(postgres),
         };
+        let text = with_now(text, &mut self.values, clock_offset, |parameter| {
+            format!("({} + CAST({parameter} AS BIGINT))", dialect::POSTGRES_CLOCK)
+        });
         let mut query = sqlx::query(AssertSqlSafe(text.into_owned()));
         for value in self.values {
             query = match value {
@@ -143,6 +152,20 @@ impl Query {
         }
         query
     }
+}
+
+/// Replaces `:now` by a parameter of its own.
+fn with_now(
+    text: Cow<'static, str>,
+    values: &mut Vec<Value>,
+    value: i64,
+    expression: impl FnOnce(String) -> String,
+) -> Cow<'static, str> {
+    if !text.contains(":now") {
+        return text;
+    }
+    values.push(value.into());
+    Cow::Owned(text.replace(":now", &expression(format!("${}", values.len()))))
 }
 
 fn json<T>(values: Vec<T>) -> Result<String, StorageError>

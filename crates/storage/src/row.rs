@@ -1,5 +1,7 @@
 //! Rows as they come back, from either engine.
 
+use std::collections::BTreeMap;
+
 use agentrouter_kernel::Timestamp;
 use agentrouter_kernel::id::{Id, Kind};
 use sqlx::postgres::PgRow;
@@ -8,6 +10,7 @@ use sqlx::{Row as _, ValueRef as _};
 use uuid::Uuid;
 
 use crate::error::StorageError;
+use crate::list::labels_from_text;
 
 /// A row of a result.
 pub enum Row {
@@ -76,6 +79,13 @@ impl<K: Kind> FromColumn for Id<K> {
 impl FromColumn for Timestamp {
     fn from_column(row: &Row, column: &str) -> Result<Self, StorageError> {
         row.get(column).map(Self::from_micros)
+    }
+}
+
+impl FromColumn for BTreeMap<String, String> {
+    /// Labels.
+    fn from_column(row: &Row, column: &str) -> Result<Self, StorageError> {
+        labels_from_text(&row.get::<String>(column)?)
     }
 }
 

@@ -8,7 +8,7 @@ use agentrouter_kernel::{Principal, Timestamp};
 use sqlx::{Postgres, Sqlite, Transaction};
 
 use crate::audit::AuditEntry;
-use crate::db::{Db, Pool};
+use crate::db::{Db, Pool, SELECT_NOW};
 use crate::error::StorageError;
 use crate::query::{Query, query};
 use crate::row::Row;
@@ -48,14 +48,10 @@ impl Tx {
         if let Some(now) = self.now {
             return Ok(now);
         }
-        let raw = match &self.inner {
-            Inner::Sqlite(_) => self.db.clock().now(),
-            Inner::Postgres(_) => {
-                let micros = query(dialect::POSTGRES_NOW).value::<i64>(&mut *self).await?;
-                Timestamp::from_micros(micros.unwrap_or_default())
-            }
+        let now = match &self.inner {
+            Inner::Sqlite(_) => self.db.clock_now(),
+            Inner::Postgres(_) => query(SELECT_NOW).value(&mut *self).await?.unwrap_or(self.db.clock_now()),
         };
-        let now = self.db.shifted(raw);
         self.now = Some(now);
         Ok(now)
     }
@@ -99,19 +95,31 @@ impl Tx {
 
     pub(crate) async fn execute(&mut self, query: Query) -> Result<u64, StorageError> {
         Ok(match &mut self.inner {
-            Inner::Sqlite(tx) => query.for_sqlite()?.execute(&mut **tx).await?.rows_affected(),
-            Inner::Postgres(tx) => query.for_postgres().execute(&mut **tx).await?.rows_affected(),
+            Inner::Sqlite(tx) => {
+                query.for_sqlite(self.db.clock_now())?.execute(&mut **tx).await?.rows_affected()
+            }
+            Inner::Postgres(tx) => {
+                query.for_postgres(self.db.clock_offset()).execute(&mut **tx).await?.rows_affected()
+            }
         })
     }
 
     pub(crate) async fn fetch(&mut self, query: Query) -> Result<Vec<Row>, StorageError> {
         Ok(match &mut self.inner {
-            Inner::Sqlite(tx) => {
-                query.for_sqlite()?.fetch_all(&mut **tx).await?.into_iter().map(Row::Sqlite).collect()
-            }
-            Inner::Postgres(tx) => {
-                query.for_postgres().fetch_all(&mut **tx).await?.into_iter().map(Row::Postgres).collect()
-            }
+            Inner::Sqlite(tx) => query
+                .for_sqlite(self.db.clock_now())?
+                .fetch_all(&mut **tx)
+                .await?
+                .into_iter()
+                .map(Row::Sqlite)
+                .collect(),
+            Inner::Postgres(tx) => query
+                .for_postgres(self.db.clock_offset())
+                .fetch_all(&mut **tx)
+                .await?
+                .into_iter()
+                .map(Row::Postgres)
+                .collect(),
         })
     }
 }

@@ -1,9 +1,13 @@
 //! Values bound to a statement, on either engine.
 
+use std::collections::BTreeMap;
+
 use agentrouter_kernel::id::Id;
 use agentrouter_kernel::page::CursorValue;
 use agentrouter_kernel::{Timestamp, id};
 use uuid::Uuid;
+
+use crate::list::labels_to_text;
 
 /// A bound value. Nulls are typed, because PostgreSQL needs to know.
 #[derive(Debug, Clone)]
@@ -65,6 +69,13 @@ impl<K: id::Kind> From<Id<K>> for Value {
 impl<K: id::Kind> From<Option<Id<K>>> for Value {
     fn from(id: Option<Id<K>>) -> Self {
         Self::Uuid(id.map(Id::uuid))
+    }
+}
+
+impl From<&BTreeMap<String, String>> for Value {
+    /// Labels.
+    fn from(labels: &BTreeMap<String, String>) -> Self {
+        labels_to_text(labels).into()
     }
 }
 
