@@ -13,20 +13,17 @@ use tonic::Code;
 use crate::failure::Failure;
 use crate::options::{ACCEPT_PATCH, ACCEPT_POST, JSON};
 
-/// Refuses a body by its headers, before any of it is read: a client that
-/// waits for `100 Continue` then never sends it.
-pub(crate) fn check(
-    method: &Method,
-    headers: &HeaderMap,
-    body: &impl Body,
-    limit: usize,
-) -> Result<(), Failure> {
-    if body.is_end_stream() {
-        return Ok(());
-    }
+/// Refuses a body by its length, before any of it is read: a client that waits
+/// for `100 Continue` then never sends it.
+pub(crate) fn check_length(body: &impl Body, limit: usize) -> Result<(), Failure> {
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(too_large(limit));
     }
+    Ok(())
+}
+
+/// Refuses a body that is not plain JSON by its headers, again before reading it.
+pub(crate) fn check_type(method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
     let encoded = headers
         .get_all(header::CONTENT_ENCODING)
         .iter()

@@ -163,8 +163,8 @@ impl Violations {
         } else {
             format!("`{}` {}{also}", first.field, first.description)
         };
-        let mut failure = Failure::new(Code::InvalidArgument, "INVALID_REQUEST", message);
-        failure.0.origin = Origin::Gateway { reason: "INVALID_REQUEST", violations: self.0 };
+        let mut failure = Failure::new(Code::InvalidArgument, "INVALID_FIELDS", message);
+        failure.0.origin = Origin::Gateway { reason: "INVALID_FIELDS", violations: self.0 };
         Err(failure)
     }
 }

@@ -25,7 +25,7 @@ use crate::failure::Failure;
 use crate::options::{JSON, Options};
 use crate::request::{self, Parts};
 use crate::router::{Match, Outcome, Router};
-use crate::rule::{self, BuildError, Route, RouteInfo};
+use crate::rule::{self, BodyRule, BuildError, Route, RouteInfo};
 use crate::stream::{self, Format};
 use crate::{body, grpc, headers, response};
 
@@ -162,7 +162,10 @@ impl Shared {
         let (parts, body) = request.into_parts();
         let limit = self.options.max_body_bytes;
         let timeout = headers::timeout(&parts.headers)?;
-        body::check(&parts.method, &parts.headers, &body, limit)?;
+        body::check_length(&body, limit)?;
+        if !matches!(route.body, BodyRule::None) && !body.is_end_stream() {
+            body::check_type(&parts.method, &parts.headers)?;
+        }
         let body = body::read(body, limit).await?;
         let frame = request::frame(
             route,

@@ -129,7 +129,7 @@ async fn every_faulty_parameter_is_reported() {
     );
     let json = answer.json();
     assert_eq!(json["message"], "`zz` is not a parameter of this method; and 3 more violations");
-    assert_eq!(json["details"][0]["reason"], "INVALID_REQUEST");
+    assert_eq!(json["details"][0]["reason"], "INVALID_FIELDS");
     assert_eq!(json["details"][1]["field_violations"][1]["description"], "must be a 32-bit integer");
 }
 
