@@ -12,6 +12,8 @@ pub enum FieldKind {
     Time,
     /// A row id in text form, with this prefix: `=` and `!=`.
     Id(&'static str),
+    /// One of these names, each with the text that is stored for it: `=` and `!=`.
+    Enum(&'static [(&'static str, &'static str)]),
     /// A map of labels, reached as `labels.<key>`: `=`, `!=`, and `:` with `*` for "has the key".
     Labels,
 }
@@ -221,6 +223,14 @@ impl<'a> Parser<'a> {
             FieldKind::Id(prefix) if is_equality => {
                 Operand::Id(crate::id::parse_prefixed(prefix, &value).map(|uuid| uuid.as_u128()))
             }
+            FieldKind::Enum(names) if is_equality => {
+                let stored = names.iter().find(|(name, _)| *name == value).map(|(_, stored)| *stored);
+                let stored = stored.ok_or_else(|| {
+                    let names = names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+                    wrong_value(&format!("expected one of {names}"))
+                })?;
+                Operand::Text(stored.to_owned())
+            }
             FieldKind::Time if operator != Operator::Has => Operand::Time(
                 Timestamp::parse(&value)
                     .ok_or_else(|| wrong_value("expected a time such as \"2026-01-31T00:00:00Z\""))?,
@@ -345,7 +355,10 @@ mod tests {
         Field { name: "name", column: "t.name", kind: FieldKind::Text, sortable: true },
         Field { name: "created_at", column: "t.created_at", kind: FieldKind::Time, sortable: true },
         Field { name: "labels", column: "t.labels", kind: FieldKind::Labels, sortable: false },
+        Field { name: "state", column: "t.state", kind: FieldKind::Enum(STATES), sortable: false },
     ];
+
+    const STATES: &[(&str, &str)] = &[("STATE_ACTIVE", "active"), ("STATE_STUCK", "stuck")];
 
     fn name(operator: Operator, value: &str) -> Filter {
         Filter::Compare("t.name", operator, Operand::Text(value.into()))
@@ -381,6 +394,17 @@ mod tests {
     }
 
     #[test]
+    fn names_of_enums_stand_for_what_is_stored() {
+        let parsed = Filter::parse("state != STATE_STUCK", FIELDS).unwrap();
+        assert_eq!(parsed, Filter::Compare("t.state", Operator::NotEqual, Operand::Text("stuck".into())));
+        let fault = Filter::parse("state = stuck", FIELDS).unwrap_err();
+        assert_eq!(
+            fault.violations()[0].description,
+            "expected one of STATE_ACTIVE, STATE_STUCK at position 9"
+        );
+    }
+
+    #[test]
     fn errors_tell_the_position() {
         for (text, position) in [
             ("nope = 1", 1),
@@ -393,6 +417,8 @@ mod tests {
             ("created_at > soon", 14),
             ("labels = a", 1),
             ("name.x = a", 1),
+            ("state = active", 9),
+            ("state : STATE_ACTIVE", 7),
         ] {
             let fault = Filter::parse(text, FIELDS).unwrap_err();
             let description = &fault.violations()[0].description;

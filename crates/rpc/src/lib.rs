@@ -8,6 +8,7 @@
 pub mod call;
 pub mod convert;
 pub mod enforce;
+pub mod list;
 pub mod policy;
 pub mod status;
 pub mod tokens;
@@ -15,6 +16,7 @@ pub mod write;
 
 pub use call::{Call, Peer, RequestId};
 pub use enforce::{Authenticate, EnforceLayer};
+pub use list::{ListSpec, Listing};
 pub use policy::{Policies, Policy};
 pub use status::{into_status, to_status};
 pub use tokens::{IssuedToken, WorkspaceTokens};
