@@ -141,6 +141,14 @@ impl Keyring {
         self.keys.first().map_or("", |key| key.id.as_str())
     }
 
+    /// The id of the key that a sealed value needs, whether or not it is in a ring.
+    ///
+    /// # Errors
+    /// `Malformed` where the bytes are no sealed value.
+    pub fn key_id(sealed: &[u8]) -> Result<&str, EnvelopeError> {
+        split(sealed).map(|(id, _)| id)
+    }
+
     /// Encrypts a value under a fresh data key.
     pub fn seal(&self, aad: &Aad, plain: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         let kek = self.keys.first().ok_or(EnvelopeError::BadKey)?;
@@ -242,6 +250,8 @@ mod tests {
         let both = ring(&["new1", "old"]);
         assert_eq!(both.open(&aad(), &old).unwrap().expose(), b"secret");
         assert_eq!(both.sealing_key_id(), "new1");
+        assert_eq!(Keyring::key_id(&old), Ok("old"));
+        assert_eq!(Keyring::key_id(b"no sealed value"), Err(EnvelopeError::Malformed));
         let new = both.seal(&aad(), b"secret").unwrap();
         assert_eq!(ring(&["old"]).open(&aad(), &new).unwrap_err(), EnvelopeError::UnknownKey("new1".into()));
     }

@@ -58,6 +58,8 @@ kinds! {
     Audit = "aud", "AUDIT_ENTRY", "audit entry";
     /// A session or workspace token; its id is the token's `jti`.
     Token = "tok", "TOKEN", "token";
+    /// A session: the token of one, as the API names it.
+    Session = "tok", "SESSION", "session";
     /// An MCP server of a customer's catalog.
     McpServer = "mcp", "MCP_SERVER", "MCP server";
     /// An MCP profile.
