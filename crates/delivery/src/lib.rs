@@ -1,29 +1,52 @@
 //! Turns changes into versions of configurations, and versions into events for workspaces.
 //!
-//! Everything here runs inside the caller's transaction, so that a change, its new version and its delivery
-//! are one. Services call [`regenerate`] after they changed what a slot is made from.
+//! Everything that writes runs inside the caller's transaction, so that a change, its new version and its
+//! delivery are one. Services call [`regenerate`] after they changed what a slot is made from.
+//!
+//! Events are laid out lazily (`docs/adr/0001-event-tables.md`): a new version only moves the customer's
+//! sequence, and the first read for a workspace writes its events. Invariants, per workspace and slot: at most
+//! one pending and one in-flight event (unique indexes hold it); versions only grow; the applied version never
+//! goes back; a claim is only good with its token and until its lease ends.
+//!
+//! Deliberately absent: who may call (the services), and how workers are woken (the storage crate's notifier).
 
+pub mod claim;
+pub mod complete;
+pub mod event;
+pub mod event_id;
+pub mod poll;
+pub mod version;
+
+mod generate;
+mod layout;
+mod names;
+mod settle;
 mod slot;
 
+pub use layout::{lay_out_customer, lay_out_workspace};
+pub use names::{config_type_from_name, config_type_name, event_type_name};
+pub use settle::{settle_due, settle_workspace};
 pub use slot::{SYSTEM_USER, Slot};
+pub use version::{Audience, Triggered, delete_user_slots, regenerate, trigger};
 
-use agentrouter_api::configurator::EventType;
 use agentrouter_kernel::Fault;
 use agentrouter_kernel::id::{Customer, Id, Workspace};
-use agentrouter_storage::Tx;
+use agentrouter_storage::{Tx, query};
 
-/// Regenerates a slot from the store; where its content changed, it gets a new version that is delivered to
-/// every workspace of the customer.
-pub async fn regenerate(_tx: &mut Tx, _slot: &Slot, _event_type: EventType) -> Result<(), Fault> {
-    Ok(())
-}
+/// How often an event is tried before its slot is stuck in a workspace.
+pub const ATTEMPTS_MAX: i64 = 5;
 
-/// Makes tombstones of all slots of a user, as when the user is deleted.
-pub async fn delete_user_slots(_tx: &mut Tx, _customer: Id<Customer>, _user_id: &str) -> Result<(), Fault> {
-    Ok(())
-}
-
-/// Takes a workspace out of service: its open events are superseded.
-pub async fn retire_workspace(_tx: &mut Tx, _customer: Id<Customer>, _workspace: Id<Workspace>) -> Result<(), Fault> {
+/// Takes a workspace out of service: its open events are superseded, its running instructions too.
+pub async fn retire_workspace(
+    tx: &mut Tx,
+    customer: Id<Customer>,
+    workspace: Id<Workspace>,
+) -> Result<(), Fault> {
+    const RETIRE: &str = "UPDATE liaison_configuration_events \
+         SET status = CASE WHEN status = 'failed' THEN 'failed' ELSE 'superseded' END, \
+             is_open = FALSE, stuck = FALSE, due_at = NULL, completed_at = COALESCE(completed_at, :now) \
+         WHERE customer_id = $1 AND workspace_id = $2 AND is_open = TRUE";
+    query(RETIRE).bind(customer).bind(workspace).execute(tx).await?;
+    tx.announce(customer);
     Ok(())
 }

@@ -1,0 +1,172 @@
+//! Claims: exactly one worker holds an event, under a lease, with a token that fences it.
+
+use std::time::Duration;
+
+use agentrouter_kernel::id::{Customer, Event, Id, Workspace};
+use agentrouter_kernel::{Fault, Timestamp};
+use agentrouter_storage::{Db, StorageError, Tx, query, row};
+use uuid::Uuid;
+
+use crate::poll;
+use crate::settle::settle_workspace;
+
+/// How long a claim holds where the worker does not say.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+/// The shortest and the longest lease.
+pub const LEASE_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(900));
+
+/// What a caller may reach: the events of a customer, or of one of its workspaces.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// The tenant.
+    pub customer: Id<Customer>,
+    /// The only workspace, for workspace tokens.
+    pub workspace: Option<Id<Workspace>>,
+    /// The credential that calls.
+    pub credential: String,
+}
+
+/// A claim that was made or renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Fences the claim.
+    pub token: Uuid,
+    /// Attempts used, this one included.
+    pub attempt: i64,
+    /// When the claim ends.
+    pub lease_expires_at: Timestamp,
+}
+
+/// The answer to a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// The worker holds the event now.
+    Held(Claim),
+    /// It does not; whoever does, if anybody.
+    Refused {
+        /// The holder's worker id.
+        holder: String,
+    },
+}
+
+row! {
+    struct Taken {
+        attempt: i64,
+        due_at: Timestamp,
+    }
+}
+
+/// Claims an event for a worker.
+///
+/// # Errors
+/// `EVENT_NOT_FOUND` where the caller may not know of such an event.
+pub async fn acknowledge(
+    db: &Db,
+    reach: &Reach,
+    event: Id<Event>,
+    worker: &str,
+    lease: Duration,
+) -> Result<Claimed, Fault> {
+    let mut tx = db.begin().await?;
+    let claimed = acknowledge_in(&mut tx, reach, event, worker, lease).await?;
+    tx.commit_unaudited("the event row tells").await?;
+    Ok(claimed)
+}
+
+/// [`acknowledge`] inside a transaction, for batches.
+pub async fn acknowledge_in(
+    tx: &mut Tx,
+    reach: &Reach,
+    event: Id<Event>,
+    worker: &str,
+    lease: Duration,
+) -> Result<Claimed, Fault> {
+    if let Some(claim) = take(tx, reach, event, worker, lease).await? {
+        return Ok(Claimed::Held(claim));
+    }
+    // Not simply pending. Bring what is known of it up to date, and look closer.
+    let Some(row) = poll::resolve(tx, reach, event).await? else {
+        return Err(Fault::not_found::<Event>(event));
+    };
+    settle_workspace(tx, row.workspace_id).await?;
+    if let Some(claim) = take(tx, reach, event, worker, lease).await? {
+        return Ok(Claimed::Held(claim));
+    }
+    let Some(row) = poll::find(tx, reach, event).await? else {
+        return Ok(Claimed::Refused { holder: String::new() });
+    };
+    if row.status != "acknowledged" {
+        return Ok(Claimed::Refused { holder: String::new() });
+    }
+    if !worker.is_empty()
+        && row.worker_id == worker
+        && let Some(token) = row.claim_token
+        && let Some(lease_expires_at) = renew(tx, reach, event, token, worker, Some(lease)).await?
+    {
+        return Ok(Claimed::Held(Claim { token, attempt: row.attempt, lease_expires_at }));
+    }
+    Ok(Claimed::Refused { holder: row.worker_id })
+}
+
+/// Takes a pending event, if nothing of its slot is in flight.
+async fn take(
+    tx: &mut Tx,
+    reach: &Reach,
+    event: Id<Event>,
+    worker: &str,
+    lease: Duration,
+) -> Result<Option<Claim>, StorageError> {
+    const TAKE: &str = "UPDATE liaison_configuration_events SET status = 'acknowledged', attempt = attempt + 1, \
+             worker_id = $2, claim_token = $3, claimed_by = $4, lease_micros = $5, due_at = :now + $5, \
+             acknowledged_at = :now, outcome = '' \
+         WHERE id = $1 AND customer_id = $6 AND workspace_id = COALESCE($7, workspace_id) AND status = 'pending' \
+         AND NOT EXISTS (SELECT 1 FROM liaison_configuration_events o \
+             WHERE o.workspace_id = liaison_configuration_events.workspace_id \
+             AND o.configuration_id = liaison_configuration_events.configuration_id AND o.status = 'acknowledged') \
+         RETURNING attempt, due_at";
+    let token = Uuid::from_u128(random()?);
+    let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
+    let taken: Option<Taken> = query(TAKE)
+        .bind(event)
+        .bind(worker)
+        .bind(token)
+        .bind(&reach.credential)
+        .bind(lease)
+        .bind(reach.customer)
+        .bind(reach.workspace)
+        .optional(tx)
+        .await?;
+    Ok(taken.map(|taken| Claim { token, attempt: taken.attempt, lease_expires_at: taken.due_at }))
+}
+
+/// A token that nobody can guess.
+fn random() -> Result<u128, StorageError> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StorageError::Corrupt("no randomness".to_owned()))?;
+    Ok(u128::from_be_bytes(bytes))
+}
+
+/// Renews a claim that is still good; none where it is not.
+pub async fn renew(
+    tx: &mut Tx,
+    reach: &Reach,
+    event: Id<Event>,
+    token: Uuid,
+    worker: &str,
+    lease: Option<Duration>,
+) -> Result<Option<Timestamp>, StorageError> {
+    const RENEW: &str = "UPDATE liaison_configuration_events SET due_at = :now + COALESCE($6, lease_micros), \
+             lease_micros = COALESCE($6, lease_micros) \
+         WHERE id = $1 AND customer_id = $2 AND workspace_id = COALESCE($3, workspace_id) \
+         AND status = 'acknowledged' AND claim_token = $4 AND worker_id = $5 AND due_at > :now \
+         RETURNING due_at AS value";
+    query(RENEW)
+        .bind(event)
+        .bind(reach.customer)
+        .bind(reach.workspace)
+        .bind(token)
+        .bind(worker)
+        .bind(lease.map(|lease| i64::try_from(lease.as_micros()).unwrap_or(i64::MAX)))
+        .value(tx)
+        .await
+}

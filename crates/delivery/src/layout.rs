@@ -1,0 +1,241 @@
+//! Laying out events: writing the rows of deliveries that a version implies.
+
+use agentrouter_api::configurator::EventType;
+use agentrouter_kernel::Timestamp;
+use agentrouter_kernel::id::{Configuration, Customer, Event, Id, Workspace};
+use agentrouter_storage::scope::WorkspaceScope;
+use agentrouter_storage::{Sql, StorageError, Tx, Value, query, row};
+
+use crate::event_id;
+use crate::names::event_type_name;
+use crate::version::{Audience, ConfigurationRow, next_position};
+
+/// One delivery to write.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    id: Id<Event>,
+    workspace: Id<Workspace>,
+    configuration: Id<Configuration>,
+    position: i64,
+}
+
+impl Delivery {
+    /// The newest version of a slot to a workspace, under the id that follows from it.
+    pub(crate) fn newest(configuration: &ConfigurationRow, workspace: &WorkspaceScope) -> Self {
+        Self {
+            id: event_id::derive(configuration.updated_at, workspace.number, configuration.position),
+            workspace: workspace.id,
+            configuration: configuration.id,
+            position: configuration.position,
+        }
+    }
+}
+
+row! {
+    struct Behind {
+        workspace_id: Id<Workspace>,
+        number: i64,
+        position: i64,
+    }
+}
+
+impl Behind {
+    /// The last position it has seen. A new workspace gets slots that were never offered to all, too.
+    fn seen(&self) -> i64 {
+        if self.position == 0 { -1 } else { self.position }
+    }
+}
+
+row! {
+    struct Offered {
+        id: Id<Configuration>,
+        workspace_id: Option<Id<Workspace>>,
+        position: i64,
+        broadcast_position: i64,
+        deleted: bool,
+        updated_at: Timestamp,
+    }
+}
+
+/// Lays out what was offered to one workspace since it was last done. Returns how many events there are new.
+pub async fn lay_out_workspace(
+    tx: &mut Tx,
+    customer: Id<Customer>,
+    workspace: Id<Workspace>,
+) -> Result<usize, StorageError> {
+    // Updating takes the row's lock, so two polls of one workspace take turns.
+    const TAKE: &str = "UPDATE workspace_sync SET position = position \
+         WHERE workspace_id = $1 AND position < (SELECT head FROM customer_sequences WHERE customer_id = $2) \
+         RETURNING workspace_id, position, (SELECT number FROM workspaces WHERE id = $1) AS number";
+    let behind: Vec<Behind> = query(TAKE).bind(workspace).bind(customer).all(&mut *tx).await?;
+    lay_out(tx, customer, &behind).await
+}
+
+/// Lays out what was offered to all live workspaces of a customer, `limit` workspaces at a time. Returns
+/// whether there may be more.
+pub async fn lay_out_customer(tx: &mut Tx, customer: Id<Customer>, limit: i64) -> Result<bool, StorageError> {
+    const TAKE: &str = "UPDATE workspace_sync SET position = position WHERE workspace_id IN (\
+             SELECT s.workspace_id FROM workspace_sync s JOIN workspaces w ON w.id = s.workspace_id \
+             WHERE s.customer_id = $1 AND w.deleted_at IS NULL \
+             AND s.position < (SELECT head FROM customer_sequences WHERE customer_id = $1) \
+             ORDER BY s.workspace_id LIMIT $2) \
+         RETURNING workspace_id, position, \
+             (SELECT number FROM workspaces w WHERE w.id = workspace_sync.workspace_id) AS number";
+    let behind: Vec<Behind> = query(TAKE).bind(customer).bind(limit).all(&mut *tx).await?;
+    lay_out(tx, customer, &behind).await?;
+    Ok(i64::try_from(behind.len()).unwrap_or(i64::MAX) >= limit)
+}
+
+async fn lay_out(tx: &mut Tx, customer: Id<Customer>, behind: &[Behind]) -> Result<usize, StorageError> {
+    const HEAD: &str = "SELECT head AS value FROM customer_sequences WHERE customer_id = $1";
+    const OFFERED: &str = "SELECT id, workspace_id, position, broadcast_position, deleted, updated_at \
+         FROM liaison_configurations WHERE customer_id = $1 AND broadcast_position > $2 AND broadcast_position <= $3 \
+         ORDER BY broadcast_position";
+    const MOVE: Sql = Sql::Each {
+        sqlite: "UPDATE workspace_sync SET position = $2 WHERE workspace_id IN (SELECT unhex(value) FROM json_each($1))",
+        postgres: "UPDATE workspace_sync SET position = $2 WHERE workspace_id = ANY($1)",
+    };
+    let Some(from) = behind.iter().map(Behind::seen).min() else { return Ok(0) };
+    // Positions are handed out under the sequence's lock, so everything up to the head is committed.
+    let head = query(HEAD).bind(customer).value::<i64>(&mut *tx).await?.unwrap_or_default();
+    let offered: Vec<Offered> = query(OFFERED).bind(customer).bind(from).bind(head).all(&mut *tx).await?;
+    let mut deliveries = Vec::new();
+    for workspace in behind {
+        for slot in &offered {
+            let is_news = slot.broadcast_position > workspace.seen();
+            let is_meant = slot.workspace_id.is_none_or(|only| only == workspace.workspace_id);
+            // A workspace that never held anything need not delete anything.
+            let is_needed = !(slot.deleted && workspace.position == 0);
+            if is_news && is_meant && is_needed {
+                deliveries.push(Delivery {
+                    id: event_id::derive(slot.updated_at, workspace.number, slot.position),
+                    workspace: workspace.workspace_id,
+                    configuration: slot.id,
+                    position: slot.broadcast_position,
+                });
+            }
+        }
+    }
+    write(tx, &deliveries, None).await?;
+    let moved = behind.iter().map(|workspace| workspace.workspace_id.uuid()).collect();
+    query(MOVE).bind(Value::Uuids(moved)).bind(head).execute(tx).await?;
+    Ok(deliveries.len())
+}
+
+/// Delivers the newest versions to certain workspaces now.
+pub(crate) async fn deliver(
+    tx: &mut Tx,
+    deliveries: &[Delivery],
+    event_type: EventType,
+) -> Result<Vec<Id<Event>>, StorageError> {
+    write(tx, deliveries, Some(event_type)).await?;
+    Ok(deliveries.iter().map(|delivery| delivery.id).collect())
+}
+
+/// Delivers an unchanged version to the workspaces that have not applied it, have nothing open for it, and
+/// did not reject it.
+pub(crate) async fn deliver_to_lagging(
+    tx: &mut Tx,
+    configuration: &ConfigurationRow,
+    audience: &Audience,
+    event_type: EventType,
+) -> Result<Vec<Id<Event>>, StorageError> {
+    // A workspace that is still to be laid out gets the version anyway.
+    const LAGGING: &str = "SELECT w.id AS value FROM workspaces w \
+         JOIN workspace_sync y ON y.workspace_id = w.id \
+         JOIN liaison_configurations c ON c.id = $2 AND (c.workspace_id IS NULL OR c.workspace_id = w.id) \
+         LEFT JOIN workspace_slots s ON s.workspace_id = w.id AND s.configuration_id = $2 \
+         WHERE w.customer_id = $1 AND w.deleted_at IS NULL AND y.position >= c.broadcast_position \
+         AND COALESCE(s.applied_version, 0) < c.version AND COALESCE(s.withheld_version, 0) < c.version \
+         AND NOT EXISTS (SELECT 1 FROM liaison_configuration_events e \
+             WHERE e.workspace_id = w.id AND e.configuration_id = $2 AND e.is_open = TRUE AND e.version = c.version) \
+         ORDER BY w.number";
+    let customer = configuration.customer_id;
+    let mut lagging: Vec<Id<Workspace>> =
+        query(LAGGING).bind(customer).bind(configuration.id).values(&mut *tx).await?;
+    if let Audience::Only(workspace) = audience {
+        lagging.retain(|lagging| *lagging == workspace.id);
+    }
+    if lagging.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = tx.now().await?;
+    let position = next_position(tx, customer).await?;
+    let deliveries: Vec<_> = lagging
+        .into_iter()
+        .map(|workspace| Delivery { id: Id::new(now), workspace, configuration: configuration.id, position })
+        .collect();
+    tx.announce(customer);
+    deliver(tx, &deliveries, event_type).await
+}
+
+/// Writes events for the newest versions, in the place of what was waiting for the same slots.
+async fn write(
+    tx: &mut Tx,
+    deliveries: &[Delivery],
+    event_type: Option<EventType>,
+) -> Result<(), StorageError> {
+    // A failed event is not tried again once there is newer content, and frees its slot if it was stuck.
+    const SUPERSEDE: Sql = Sql::Each {
+        sqlite: "UPDATE liaison_configuration_events SET \
+                 status = CASE WHEN status = 'failed' THEN 'failed' ELSE 'superseded' END, \
+                 is_open = FALSE, stuck = FALSE, due_at = NULL, superseded_by = d.id, completed_at = COALESCE(completed_at, :now) \
+             FROM (SELECT unhex(a.value) AS id, unhex(b.value) AS workspace_id, unhex(c.value) AS configuration_id \
+                 FROM json_each($1) a JOIN json_each($2) b ON b.key = a.key JOIN json_each($3) c ON c.key = a.key) d \
+             WHERE liaison_configuration_events.workspace_id = d.workspace_id \
+             AND liaison_configuration_events.configuration_id = d.configuration_id \
+             AND liaison_configuration_events.id <> d.id \
+             AND is_open = TRUE AND status IN ('pending', 'failed')",
+        postgres: "UPDATE liaison_configuration_events SET \
+                 status = CASE WHEN status = 'failed' THEN 'failed' ELSE 'superseded' END, \
+                 is_open = FALSE, stuck = FALSE, due_at = NULL, superseded_by = d.id, completed_at = COALESCE(completed_at, :now) \
+             FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[]) AS d (id, workspace_id, configuration_id) \
+             WHERE liaison_configuration_events.workspace_id = d.workspace_id \
+             AND liaison_configuration_events.configuration_id = d.configuration_id \
+             AND liaison_configuration_events.id <> d.id \
+             AND is_open = TRUE AND status IN ('pending', 'failed')",
+    };
+    const INSERT: Sql = Sql::Each {
+        sqlite: "INSERT INTO liaison_configuration_events (id, customer_id, workspace_id, configuration_id, user_id, \
+                 config_type, key_id, event_type, version, status, position, attempt, stuck, is_open, lease_micros, \
+                 worker_id, claimed_by, outcome, error_message, created_at) \
+             SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($5, c.event_type), \
+                 c.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', :now \
+             FROM (SELECT unhex(a.value) AS id, unhex(b.value) AS workspace_id, unhex(c.value) AS configuration_id, p.value AS position \
+                 FROM json_each($1) a JOIN json_each($2) b ON b.key = a.key JOIN json_each($3) c ON c.key = a.key \
+                 JOIN json_each($4) p ON p.key = a.key) d \
+             JOIN liaison_configurations c ON c.id = d.configuration_id WHERE TRUE \
+             ON CONFLICT (id) DO NOTHING",
+        postgres: "INSERT INTO liaison_configuration_events (id, customer_id, workspace_id, configuration_id, user_id, \
+                 config_type, key_id, event_type, version, status, position, attempt, stuck, is_open, lease_micros, \
+                 worker_id, claimed_by, outcome, error_message, created_at) \
+             SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($5, c.event_type), \
+                 c.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', :now \
+             FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[]) AS d (id, workspace_id, configuration_id, position) \
+             JOIN liaison_configurations c ON c.id = d.configuration_id \
+             ON CONFLICT (id) DO NOTHING",
+    };
+    if deliveries.is_empty() {
+        return Ok(());
+    }
+    let column = |pick: fn(&Delivery) -> uuid::Uuid| Value::Uuids(deliveries.iter().map(pick).collect());
+    let ids = column(|delivery| delivery.id.uuid());
+    let workspaces = column(|delivery| delivery.workspace.uuid());
+    let configurations = column(|delivery| delivery.configuration.uuid());
+    let positions = Value::Integers(deliveries.iter().map(|delivery| delivery.position).collect());
+    query(SUPERSEDE)
+        .bind(ids.clone())
+        .bind(workspaces.clone())
+        .bind(configurations.clone())
+        .execute(tx)
+        .await?;
+    query(INSERT)
+        .bind(ids)
+        .bind(workspaces)
+        .bind(configurations)
+        .bind(positions)
+        .bind(event_type.map(event_type_name))
+        .execute(tx)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! What time brings about: leases that ran out, and failed events that are due again.
+
+use agentrouter_kernel::id::{Configuration, Customer, Event, Id, Workspace};
+use agentrouter_storage::{Db, StorageError, Tx, query, row};
+
+use crate::ATTEMPTS_MAX;
+
+row! {
+    struct Expired {
+        id: Id<Event>,
+        configuration_id: Option<Id<Configuration>>,
+        customer_id: Id<Customer>,
+        version: i64,
+        attempt: i64,
+        newer: Option<Id<Event>>,
+    }
+}
+
+/// Settles the events of one workspace: a claim whose lease ran out becomes pending again, is superseded where
+/// a newer version waits, or is stuck where its attempts are used up; a failed event that is due becomes pending.
+/// Returns how many changed.
+pub async fn settle_workspace(tx: &mut Tx, workspace: Id<Workspace>) -> Result<u64, StorageError> {
+    const EXPIRED: &str = "SELECT e.id, e.configuration_id, e.customer_id, e.version, e.attempt, \
+             (SELECT p.id FROM liaison_configuration_events p WHERE p.workspace_id = e.workspace_id \
+              AND p.configuration_id = e.configuration_id AND p.status = 'pending') AS newer \
+         FROM liaison_configuration_events e \
+         WHERE e.workspace_id = $1 AND e.is_open = TRUE AND e.status = 'acknowledged' AND e.due_at <= :now";
+    // Every update asks again whether the lease is over, so a completion or renewal in between stands.
+    const REOPEN: &str = "UPDATE liaison_configuration_events SET status = 'pending', due_at = NULL \
+         WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
+    const SUPERSEDE: &str = "UPDATE liaison_configuration_events SET status = 'superseded', is_open = FALSE, \
+         due_at = NULL, superseded_by = $2, completed_at = :now WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
+    const GIVE_UP: &str = "UPDATE liaison_configuration_events SET status = 'failed', stuck = TRUE, due_at = NULL, \
+         error_message = $2, completed_at = :now WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
+    const RETRY: &str = "UPDATE liaison_configuration_events SET status = 'pending', due_at = NULL, completed_at = NULL \
+         WHERE workspace_id = $1 AND is_open = TRUE AND status = 'failed' AND stuck = FALSE AND due_at <= :now";
+    let mut changed = 0;
+    let expired: Vec<Expired> = query(EXPIRED).bind(workspace).all(&mut *tx).await?;
+    for event in expired {
+        changed += if let Some(newer) = event.newer {
+            query(SUPERSEDE).bind(event.id).bind(newer).execute(tx).await?
+        } else if event.attempt >= ATTEMPTS_MAX {
+            let given_up =
+                query(GIVE_UP).bind(event.id).bind("the worker stopped answering").execute(tx).await?;
+            if let (1, Some(configuration)) = (given_up, event.configuration_id) {
+                withhold(tx, event.customer_id, workspace, configuration, event.version).await?;
+            }
+            given_up
+        } else {
+            query(REOPEN).bind(event.id).execute(tx).await?
+        };
+    }
+    changed += query(RETRY).bind(workspace).execute(tx).await?;
+    Ok(changed)
+}
+
+/// Notes that a version must not be offered to a workspace again until there is a newer one.
+pub(crate) async fn withhold(
+    tx: &mut Tx,
+    customer: Id<Customer>,
+    workspace: Id<Workspace>,
+    configuration: Id<Configuration>,
+    version: i64,
+) -> Result<(), StorageError> {
+    const WITHHOLD: &str = "INSERT INTO workspace_slots (workspace_id, configuration_id, customer_id, applied_version, \
+             applied_checksum, withheld_version) VALUES ($1, $2, $3, 0, '', $4) \
+         ON CONFLICT (workspace_id, configuration_id) DO UPDATE SET withheld_version = excluded.withheld_version";
+    query(WITHHOLD).bind(workspace).bind(configuration).bind(customer).bind(version).execute(tx).await?;
+    Ok(())
+}
+
+row! {
+    struct Due {
+        workspace_id: Id<Workspace>,
+        customer_id: Id<Customer>,
+    }
+}
+
+/// Settles up to `limit` workspaces that have something due, and wakes whoever waits for them. Returns how many
+/// workspaces that were.
+pub async fn settle_due(db: &Db, limit: i64) -> Result<usize, StorageError> {
+    const DUE: &str = "SELECT DISTINCT workspace_id, customer_id FROM liaison_configuration_events \
+         WHERE due_at IS NOT NULL AND due_at <= :now LIMIT $1";
+    let due: Vec<Due> = query(DUE).bind(limit).all(db).await?;
+    for workspace in &due {
+        let mut tx = db.begin().await?;
+        settle_workspace(&mut tx, workspace.workspace_id).await?;
+        tx.announce(workspace.customer_id);
+        tx.commit_unaudited("the event rows tell").await?;
+    }
+    Ok(due.len())
+}
