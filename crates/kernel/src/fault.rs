@@ -132,6 +132,18 @@ impl Fault {
         fault
     }
 
+    /// FAILED_PRECONDITION for a resource that would have to be archived first.
+    pub fn not_archived<K: Kind>(name: impl fmt::Display) -> Self {
+        let name = name.to_string();
+        let mut fault = Self::new(
+            FaultKind::FailedPrecondition,
+            not_archived_reason(K::RESOURCE),
+            format!("{} {name:?} is not archived", K::NOUN),
+        );
+        fault.inner.resource = Some(Resource { kind: K::NOUN, name });
+        fault
+    }
+
     /// ABORTED because the resource changed since the caller read it.
     pub fn etag_mismatch() -> Self {
         Self::new(
@@ -232,7 +244,8 @@ macro_rules! reasons {
         fn $name(resource: &'static str) -> &'static str {
             reasons!(@match resource, $suffix,
                 "CUSTOMER", "PROJECT", "MEMBER", "IDENTITY", "WORKSPACE", "CONFIGURATION", "EVENT",
-                "API_KEY", "PROVIDER", "CREDENTIAL", "AUDIT_ENTRY", "TOKEN", "MCP_SERVER", "MCP_PROFILE")
+                "API_KEY", "PROVIDER", "CREDENTIAL", "AUDIT_ENTRY", "TOKEN", "SESSION", "MCP_SERVER",
+                "MCP_PROFILE")
         }
     };
     (@match $resource:ident, $suffix:literal, $($known:literal),*) => {
@@ -244,6 +257,7 @@ macro_rules! reasons {
 }
 reasons!(not_found_reason, "_NOT_FOUND");
 reasons!(already_exists_reason, "_ALREADY_EXISTS");
+reasons!(not_archived_reason, "_NOT_ARCHIVED");
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! What every crate of the management plane shares: typed ids, time, faults, field checks, page tokens,
 //! list filters, update masks and principals. Pure data and pure functions: no I/O, no SQL, no gRPC.
 
+pub mod archive;
 pub mod check;
 pub mod fault;
 pub mod filter;

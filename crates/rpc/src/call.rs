@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use agentrouter_kernel::page::{PageCursor, PageKey, PageScope};
 use agentrouter_kernel::{Fault, FaultKind, Principal};
 use agentrouter_storage::scope::{self, CustomerScope};
-use agentrouter_storage::{CallOrigin, Db};
+use agentrouter_storage::{CallOrigin, Db, Source};
 use tonic::{Request, Status};
 
 use crate::status::into_status;
@@ -65,19 +65,27 @@ impl Call {
     ///
     /// # Errors
     /// `CUSTOMER_NOT_FOUND`; INVALID_ARGUMENT where header and path disagree.
-    pub async fn customer(&self, db: &Db, name: &str) -> Result<CustomerScope, Fault> {
+    pub async fn customer(&self, source: impl Source, name: &str) -> Result<CustomerScope, Fault> {
         let principal = self.principal()?;
         if name.is_empty() {
             return Err(Fault::invalid_field("customer_id", "is required"));
         }
-        let named = scope::customer(db, principal, name).await?;
-        if let Some(header) = &self.customer_header
-            && *header != named.slug
-            && *header != named.id.to_string()
-        {
-            return Err(Fault::invalid_field(CUSTOMER_KEY, "names another customer than the path"));
-        }
+        let named = scope::customer(source, principal, name).await?;
+        self.check_customer_header(&named)?;
         Ok(named)
+    }
+
+    /// Checks that the header, where there is one, names this customer.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT where it names another one.
+    pub fn check_customer_header(&self, named: &CustomerScope) -> Result<(), Fault> {
+        match &self.customer_header {
+            Some(header) if *header != named.slug && *header != named.id.to_string() => {
+                Err(Fault::invalid_field(CUSTOMER_KEY, "names another customer than the path"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The customer of a call whose path names none: the header's for operators, else the caller's own.

@@ -5,7 +5,7 @@ use agentrouter_kernel::id::{self, Id, NameOrId};
 use agentrouter_kernel::{Fault, Principal};
 
 use crate::query::query;
-use crate::{Db, Source, StorageError};
+use crate::{Source, StorageError};
 
 crate::row! {
     /// A customer that the caller may know of, and that is not archived.
@@ -56,11 +56,15 @@ pub async fn find_customer(
 ///
 /// # Errors
 /// `CUSTOMER_NOT_FOUND`, the same whether it does not exist or belongs to somebody else.
-pub async fn customer(db: &Db, principal: &Principal, name: &str) -> Result<CustomerScope, Fault> {
+pub async fn customer(
+    source: impl Source,
+    principal: &Principal,
+    name: &str,
+) -> Result<CustomerScope, Fault> {
     let parsed = NameOrId::parse(name);
     let own = CustomerScope { id: principal.customer, slug: principal.customer_slug.clone() };
     let found = if principal.is_operator() {
-        find_customer(db, &parsed).await?
+        find_customer(source, &parsed).await?
     } else {
         // The credential's customer is live, or the credential would not have been accepted.
         let is_own = match &parsed {
