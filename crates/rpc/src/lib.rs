@@ -7,6 +7,7 @@
 
 pub mod call;
 pub mod convert;
+pub mod credential;
 pub mod enforce;
 pub mod list;
 pub mod policy;
