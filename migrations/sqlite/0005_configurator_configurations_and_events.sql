@@ -85,8 +85,7 @@ CREATE UNIQUE INDEX liaison_configuration_events_in_flight ON liaison_configurat
 -- What a poll reads, and what time brings about.
 CREATE INDEX liaison_configuration_events_open ON liaison_configuration_events (workspace_id, position) WHERE is_open = TRUE;
 CREATE INDEX liaison_configuration_events_due ON liaison_configuration_events (due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX liaison_configuration_events_customer ON liaison_configuration_events (customer_id, position);
-CREATE INDEX liaison_configuration_events_history ON liaison_configuration_events (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX liaison_configuration_events_customer ON liaison_configuration_events (customer_id, position) WHERE is_open = TRUE;
 
 -- What each workspace runs.
 CREATE TABLE workspace_slots (

@@ -101,9 +101,9 @@ pub async fn acknowledge_in(
     if !worker.is_empty()
         && row.worker_id == worker
         && let Some(token) = row.claim_token
-        && let Some(lease_expires_at) = renew(tx, reach, event, token, worker, Some(lease)).await?
+        && let Some(claim) = renew(tx, reach, event, token, worker, Some(lease)).await?
     {
-        return Ok(Claimed::Held(Claim { token, attempt: row.attempt, lease_expires_at }));
+        return Ok(Claimed::Held(claim));
     }
     Ok(Claimed::Refused { holder: row.worker_id })
 }
@@ -116,10 +116,13 @@ async fn take(
     worker: &str,
     lease: Duration,
 ) -> Result<Option<Claim>, StorageError> {
+    // `CASE` hides the status from PostgreSQL's planner: a plain comparison implies the predicate of a partial
+    // index, which it then scans as a whole in place of one look-up by id.
     const TAKE: &str = "UPDATE liaison_configuration_events SET status = 'acknowledged', attempt = attempt + 1, \
              worker_id = $2, claim_token = $3, claimed_by = $4, lease_micros = $5, due_at = :now + $5, \
              acknowledged_at = :now, outcome = '' \
-         WHERE id = $1 AND customer_id = $6 AND workspace_id = COALESCE($7, workspace_id) AND status = 'pending' \
+         WHERE id = $1 AND customer_id = $6 AND workspace_id = COALESCE($7, workspace_id) \
+         AND CASE status WHEN 'pending' THEN TRUE ELSE FALSE END \
          AND NOT EXISTS (SELECT 1 FROM liaison_configuration_events o \
              WHERE o.workspace_id = liaison_configuration_events.workspace_id \
              AND o.configuration_id = liaison_configuration_events.configuration_id AND o.status = 'acknowledged') \
@@ -154,19 +157,20 @@ pub async fn renew(
     token: Uuid,
     worker: &str,
     lease: Option<Duration>,
-) -> Result<Option<Timestamp>, StorageError> {
+) -> Result<Option<Claim>, StorageError> {
     const RENEW: &str = "UPDATE liaison_configuration_events SET due_at = :now + COALESCE($6, lease_micros), \
              lease_micros = COALESCE($6, lease_micros) \
          WHERE id = $1 AND customer_id = $2 AND workspace_id = COALESCE($3, workspace_id) \
-         AND status = 'acknowledged' AND claim_token = $4 AND worker_id = $5 AND due_at > :now \
-         RETURNING due_at AS value";
-    query(RENEW)
+         AND CASE status WHEN 'acknowledged' THEN TRUE ELSE FALSE END AND claim_token = $4 AND worker_id = $5 AND due_at > :now \
+         RETURNING attempt, due_at";
+    let renewed: Option<Taken> = query(RENEW)
         .bind(event)
         .bind(reach.customer)
         .bind(reach.workspace)
         .bind(token)
         .bind(worker)
         .bind(lease.map(|lease| i64::try_from(lease.as_micros()).unwrap_or(i64::MAX)))
-        .value(tx)
-        .await
+        .optional(tx)
+        .await?;
+    Ok(renewed.map(|renewed| Claim { token, attempt: renewed.attempt, lease_expires_at: renewed.due_at }))
 }

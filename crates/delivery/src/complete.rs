@@ -108,7 +108,7 @@ async fn end(tx: &mut Tx, reach: &Reach, completion: &Completion) -> Result<Opti
     const END: &str = "UPDATE liaison_configuration_events SET status = $4, outcome = $4, error_message = $5, \
              resources = $6, is_open = FALSE, due_at = NULL, completed_at = :now \
          WHERE id = $1 AND customer_id = $2 AND workspace_id = COALESCE($3, workspace_id) \
-         AND status = 'acknowledged' AND due_at > :now \
+         AND CASE status WHEN 'acknowledged' THEN TRUE ELSE FALSE END AND due_at > :now \
          AND (($7 = 'token' AND claim_token = $8 AND ($9 = '' OR worker_id = $9)) \
              OR ($7 = 'worker' AND worker_id = $9) \
              OR ($7 = 'bare' AND claimed_by = $10)) \

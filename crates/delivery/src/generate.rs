@@ -3,9 +3,9 @@
 use agentrouter_api::configurator as pb;
 use agentrouter_api::configurator::ConfigType;
 use agentrouter_api::configurator::configuration::Payload;
-use agentrouter_kernel::id::{ApiKey, Credential, Id};
+use agentrouter_kernel::id::{ApiKey, Credential, Customer, Id};
 use agentrouter_kernel::{Fault, FaultKind, Timestamp};
-use agentrouter_storage::{StorageError, Tx, query, row};
+use agentrouter_storage::{Source, StorageError, Tx, query, row};
 
 use crate::event::timestamp;
 use crate::slot::Slot;
@@ -13,7 +13,10 @@ use crate::slot::Slot;
 /// The content of a slot as the store has it now; none for types whose content is given, not generated.
 pub(crate) async fn content(tx: &mut Tx, slot: &Slot) -> Result<Option<Payload>, Fault> {
     Ok(match slot.config_type {
-        ConfigType::Providers => Some(Payload::Providers(providers(tx, slot).await?)),
+        ConfigType::Providers => {
+            let providers = enabled_providers(&mut *tx, slot.customer).await?;
+            Some(Payload::Providers(pb::ProvidersPayload { providers }))
+        }
         ConfigType::McpCatalog => Some(Payload::McpCatalog(mcp_catalog(tx, slot).await?)),
         ConfigType::RevokedTokens => Some(Payload::RevokedTokens(revoked_tokens(tx, slot).await?)),
         ConfigType::UserKeys => Some(Payload::UserKeys(user_keys(tx, slot).await?)),
@@ -38,14 +41,17 @@ row! {
     }
 }
 
-async fn providers(tx: &mut Tx, slot: &Slot) -> Result<pb::ProvidersPayload, StorageError> {
+/// The enabled providers of a customer, ordered by slug, without credential values.
+pub async fn enabled_providers(
+    source: impl Source,
+    customer: Id<Customer>,
+) -> Result<Vec<pb::ProviderConfig>, StorageError> {
     const ENABLED: &str = "SELECT p.slug, p.schema_name, p.base_url, p.models, p.priority, p.weight, \
          c.id AS credential_id, c.version AS credential_version \
          FROM providers p LEFT JOIN credentials c ON c.provider_id = p.id \
          WHERE p.customer_id = $1 AND p.enabled = TRUE ORDER BY p.slug";
-    let rows: Vec<ProviderRow> = query(ENABLED).bind(slot.customer).all(tx).await?;
-    let providers = rows.into_iter().map(provider).collect::<Result<_, _>>()?;
-    Ok(pb::ProvidersPayload { providers })
+    let rows: Vec<ProviderRow> = query(ENABLED).bind(customer).all(source).await?;
+    rows.into_iter().map(provider).collect()
 }
 
 fn provider(row: ProviderRow) -> Result<pb::ProviderConfig, StorageError> {

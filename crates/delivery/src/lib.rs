@@ -23,6 +23,7 @@ mod names;
 mod settle;
 mod slot;
 
+pub use generate::enabled_providers;
 pub use layout::{lay_out_customer, lay_out_workspace};
 pub use names::{config_type_from_name, config_type_name, event_type_name};
 pub use settle::{settle_due, settle_workspace};

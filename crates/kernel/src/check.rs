@@ -110,6 +110,11 @@ impl Violations {
         }
     }
 
+    /// How many violations there are so far.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether nothing was wrong so far.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -188,6 +188,13 @@ impl Fault {
         self
     }
 
+    /// The same fault with one more wrong field.
+    #[must_use]
+    pub fn with_violation(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {
+        self.inner.violations.push(Violation { field: field.into(), description: description.into() });
+        self
+    }
+
     /// The same fault with a time to wait before the next try.
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {

@@ -139,7 +139,11 @@ impl Db {
                     .map_err(|_| StorageError::Url("the database URL cannot be read".to_owned()))?
                     .application_name("agentrouter")
                     .statement_cache_capacity(512)
-                    .options([("statement_timeout", "30s"), ("idle_in_transaction_session_timeout", "60s")]);
+                    .options([
+                        ("statement_timeout", "30s"),
+                        ("idle_in_transaction_session_timeout", "60s"),
+                        ("jit", "off"),
+                    ]);
                 Pool::Postgres(
                     PgPoolOptions::new()
                         .max_connections(limits.max_connections)

@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod idempotency;
 pub mod list;
+pub mod pulse;
 pub mod scope;
 
 mod db;

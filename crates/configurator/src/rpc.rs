@@ -1,0 +1,286 @@
+//! The tonic service: decode, call, encode.
+
+use std::sync::Arc;
+
+use agentrouter_api::configurator as pb;
+use agentrouter_api::configurator::configurator_service_server::{
+    ConfiguratorService, ConfiguratorServiceServer,
+};
+use agentrouter_kernel::Fault;
+use agentrouter_rpc::{Call, Deps, into_status};
+use tokio_stream::Empty;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::presence::Presence;
+use crate::{configurations, events, triggers};
+
+/// The service.
+#[derive(Debug)]
+pub struct Configurator {
+    deps: Deps,
+    presence: Arc<Presence>,
+    shutdown: CancellationToken,
+}
+
+impl Configurator {
+    /// The service, ready to be routed to. Long polls end when `shutdown` is cancelled.
+    pub fn server(
+        deps: Deps,
+        presence: Arc<Presence>,
+        shutdown: CancellationToken,
+    ) -> ConfiguratorServiceServer<Self> {
+        ConfiguratorServiceServer::new(Self { deps, presence, shutdown })
+    }
+}
+
+fn not_yet<T>(method: &str) -> Result<Response<T>, Status> {
+    Err(into_status(Fault::unimplemented(method)))
+}
+
+#[async_trait]
+impl ConfiguratorService for Configurator {
+    async fn get_configuration(
+        &self,
+        request: Request<pb::GetConfigurationRequest>,
+    ) -> Result<Response<pb::GetConfigurationResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        configurations::get(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
+    }
+
+    async fn trigger_update(
+        &self,
+        request: Request<pb::TriggerUpdateRequest>,
+    ) -> Result<Response<pb::TriggerUpdateResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        triggers::trigger_update(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
+    }
+
+    async fn list_configurations(
+        &self,
+        request: Request<pb::ListConfigurationsRequest>,
+    ) -> Result<Response<pb::ListConfigurationsResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        configurations::list(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
+    }
+
+    async fn list_pending_events(
+        &self,
+        request: Request<pb::ListPendingEventsRequest>,
+    ) -> Result<Response<pb::ListPendingEventsResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        events::list_pending(&self.deps, &self.presence, &self.shutdown, &call, request)
+            .await
+            .map(Response::new)
+            .map_err(into_status)
+    }
+
+    type WatchPendingEventsStream = Empty<Result<pb::WatchPendingEventsResponse, Status>>;
+
+    async fn watch_pending_events(
+        &self,
+        _: Request<pb::WatchPendingEventsRequest>,
+    ) -> Result<Response<Self::WatchPendingEventsStream>, Status> {
+        not_yet("WatchPendingEvents")
+    }
+
+    async fn reconcile_workspace(
+        &self,
+        _: Request<pb::ReconcileWorkspaceRequest>,
+    ) -> Result<Response<pb::ReconcileWorkspaceResponse>, Status> {
+        not_yet("ReconcileWorkspace")
+    }
+
+    async fn full_sync_workspace(
+        &self,
+        _: Request<pb::FullSyncWorkspaceRequest>,
+    ) -> Result<Response<pb::FullSyncWorkspaceResponse>, Status> {
+        not_yet("FullSyncWorkspace")
+    }
+
+    async fn acknowledge_event(
+        &self,
+        request: Request<pb::AcknowledgeEventRequest>,
+    ) -> Result<Response<pb::AcknowledgeEventResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        events::acknowledge(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
+    }
+
+    async fn set_dataplane_url(
+        &self,
+        _: Request<pb::SetDataplaneUrlRequest>,
+    ) -> Result<Response<pb::SetDataplaneUrlResponse>, Status> {
+        not_yet("SetDataplaneURL")
+    }
+
+    async fn upsert_mcp_catalog_server(
+        &self,
+        _: Request<pb::UpsertMcpCatalogServerRequest>,
+    ) -> Result<Response<pb::UpsertMcpCatalogServerResponse>, Status> {
+        not_yet("UpsertMCPCatalogServer")
+    }
+
+    async fn complete_event(
+        &self,
+        request: Request<pb::CompleteEventRequest>,
+    ) -> Result<Response<pb::CompleteEventResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        events::complete(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
+    }
+
+    async fn list_active_users(
+        &self,
+        request: Request<pb::ListActiveUsersRequest>,
+    ) -> Result<Response<pb::ListActiveUsersResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        configurations::active_users(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
+    }
+
+    async fn list_active_providers(
+        &self,
+        request: Request<pb::ListActiveProvidersRequest>,
+    ) -> Result<Response<pb::ListActiveProvidersResponse>, Status> {
+        let (call, _) = Call::open(request)?;
+        configurations::active_providers(&self.deps, &call).await.map(Response::new).map_err(into_status)
+    }
+
+    async fn save_byok_backends(
+        &self,
+        _: Request<pb::SaveByokBackendsRequest>,
+    ) -> Result<Response<pb::SaveByokBackendsResponse>, Status> {
+        not_yet("SaveBYOKBackends")
+    }
+
+    async fn delete_byok_backends(
+        &self,
+        _: Request<pb::DeleteByokBackendsRequest>,
+    ) -> Result<Response<pb::DeleteByokBackendsResponse>, Status> {
+        not_yet("DeleteBYOKBackends")
+    }
+
+    async fn revoke_user_token(
+        &self,
+        _: Request<pb::RevokeUserTokenRequest>,
+    ) -> Result<Response<pb::RevokeUserTokenResponse>, Status> {
+        not_yet("RevokeUserToken")
+    }
+
+    async fn submit_dataplane_upgrade_credentials(
+        &self,
+        _: Request<pb::SubmitDataplaneUpgradeCredentialsRequest>,
+    ) -> Result<Response<pb::SubmitDataplaneUpgradeCredentialsResponse>, Status> {
+        not_yet("SubmitDataplaneUpgradeCredentials")
+    }
+
+    async fn cancel_dataplane_upgrade(
+        &self,
+        _: Request<pb::CancelDataplaneUpgradeRequest>,
+    ) -> Result<Response<pb::CancelDataplaneUpgradeResponse>, Status> {
+        not_yet("CancelDataplaneUpgrade")
+    }
+
+    async fn rollback_dataplane_upgrade(
+        &self,
+        _: Request<pb::RollbackDataplaneUpgradeRequest>,
+    ) -> Result<Response<pb::RollbackDataplaneUpgradeResponse>, Status> {
+        not_yet("RollbackDataplaneUpgrade")
+    }
+
+    async fn batch_acknowledge_events(
+        &self,
+        _: Request<pb::BatchAcknowledgeEventsRequest>,
+    ) -> Result<Response<pb::BatchAcknowledgeEventsResponse>, Status> {
+        not_yet("BatchAcknowledgeEvents")
+    }
+
+    async fn batch_complete_events(
+        &self,
+        _: Request<pb::BatchCompleteEventsRequest>,
+    ) -> Result<Response<pb::BatchCompleteEventsResponse>, Status> {
+        not_yet("BatchCompleteEvents")
+    }
+
+    async fn list_events(
+        &self,
+        _: Request<pb::ListEventsRequest>,
+    ) -> Result<Response<pb::ListEventsResponse>, Status> {
+        not_yet("ListEvents")
+    }
+
+    async fn get_event(
+        &self,
+        _: Request<pb::GetEventRequest>,
+    ) -> Result<Response<pb::ConfigurationEvent>, Status> {
+        not_yet("GetEvent")
+    }
+
+    async fn release_event(
+        &self,
+        _: Request<pb::ReleaseEventRequest>,
+    ) -> Result<Response<pb::ReleaseEventResponse>, Status> {
+        not_yet("ReleaseEvent")
+    }
+
+    async fn retry_event(
+        &self,
+        _: Request<pb::RetryEventRequest>,
+    ) -> Result<Response<pb::ConfigurationEvent>, Status> {
+        not_yet("RetryEvent")
+    }
+
+    async fn get_rollout(
+        &self,
+        _: Request<pb::GetRolloutRequest>,
+    ) -> Result<Response<pb::GetRolloutResponse>, Status> {
+        not_yet("GetRollout")
+    }
+
+    async fn list_configuration_versions(
+        &self,
+        _: Request<pb::ListConfigurationVersionsRequest>,
+    ) -> Result<Response<pb::ListConfigurationVersionsResponse>, Status> {
+        not_yet("ListConfigurationVersions")
+    }
+
+    async fn diff_configurations(
+        &self,
+        _: Request<pb::DiffConfigurationsRequest>,
+    ) -> Result<Response<pb::DiffConfigurationsResponse>, Status> {
+        not_yet("DiffConfigurations")
+    }
+
+    async fn rollback_configuration(
+        &self,
+        _: Request<pb::RollbackConfigurationRequest>,
+    ) -> Result<Response<pb::RollbackConfigurationResponse>, Status> {
+        not_yet("RollbackConfiguration")
+    }
+
+    async fn get_dataplane_upgrade(
+        &self,
+        _: Request<pb::GetDataplaneUpgradeRequest>,
+    ) -> Result<Response<pb::DataplaneUpgrade>, Status> {
+        not_yet("GetDataplaneUpgrade")
+    }
+
+    async fn report_dataplane_upgrade(
+        &self,
+        _: Request<pb::ReportDataplaneUpgradeRequest>,
+    ) -> Result<Response<pb::DataplaneUpgrade>, Status> {
+        not_yet("ReportDataplaneUpgrade")
+    }
+
+    async fn fetch_dataplane_upgrade_credentials(
+        &self,
+        _: Request<pb::FetchDataplaneUpgradeCredentialsRequest>,
+    ) -> Result<Response<pb::FetchDataplaneUpgradeCredentialsResponse>, Status> {
+        not_yet("FetchDataplaneUpgradeCredentials")
+    }
+
+    async fn ack_dataplane_upgrade_credentials(
+        &self,
+        _: Request<pb::AckDataplaneUpgradeCredentialsRequest>,
+    ) -> Result<Response<pb::AckDataplaneUpgradeCredentialsResponse>, Status> {
+        not_yet("AckDataplaneUpgradeCredentials")
+    }
+}
