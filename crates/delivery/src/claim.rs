@@ -84,17 +84,22 @@ pub async fn acknowledge_in(
     if let Some(claim) = take(tx, reach, event, worker, lease).await? {
         return Ok(Claimed::Held(claim));
     }
-    // Not simply pending. Bring what is known of it up to date, and look closer.
-    let Some(row) = poll::resolve(tx, reach, event).await? else {
+    // Not simply pending. Look closer, and settle what time has brought about.
+    let Some(mut row) = poll::resolve(tx, reach, event).await? else {
         return Err(Fault::not_found::<Event>(event));
     };
-    settle_workspace(tx, row.workspace_id).await?;
-    if let Some(claim) = take(tx, reach, event, worker, lease).await? {
-        return Ok(Claimed::Held(claim));
+    let now = tx.now().await?;
+    let is_held = row.status == "acknowledged" && row.due_at.is_some_and(|due| due > now);
+    if !is_held {
+        settle_workspace(tx, row.workspace_id).await?;
+        if let Some(claim) = take(tx, reach, event, worker, lease).await? {
+            return Ok(Claimed::Held(claim));
+        }
+        let Some(settled) = poll::find(tx, reach, event).await? else {
+            return Ok(Claimed::Refused { holder: String::new() });
+        };
+        row = settled;
     }
-    let Some(row) = poll::find(tx, reach, event).await? else {
-        return Ok(Claimed::Refused { holder: String::new() });
-    };
     if row.status != "acknowledged" {
         return Ok(Claimed::Refused { holder: String::new() });
     }

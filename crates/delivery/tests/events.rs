@@ -1,0 +1,376 @@
+//! The rules of versions and events, on both engines.
+
+mod common;
+
+use agentrouter_api::configurator::{ConfigType, EventType};
+use agentrouter_delivery::claim::{self, Claimed, LEASE_DEFAULT, Reach};
+use agentrouter_delivery::complete::{self, Completion, MESSAGE_MAX, Outcome};
+use agentrouter_delivery::{Audience, Slot, poll, retire_workspace, trigger};
+use agentrouter_kernel::FaultKind;
+use agentrouter_storage::scope;
+use agentrouter_testkit::{TestDb, on_both_engines};
+use common::{Fleet, applied, failed};
+
+on_both_engines!(
+    a_change_reaches_every_workspace_once,
+    unchanged_content_reaches_only_those_behind,
+    a_new_workspace_gets_every_live_slot,
+    versions_overtake_what_waits,
+    an_event_nobody_saw_has_a_history,
+    an_older_version_in_flight_finishes_first,
+    one_workspace_only,
+    racing_workers_have_one_winner,
+    the_holder_claims_again_and_others_do_not,
+    a_lease_that_ran_out_fences_its_holder,
+    completions_decide_once,
+    bare_completions_need_the_claiming_credential,
+    failures_come_back_until_they_are_stuck,
+    permanent_failures_are_stuck_at_once,
+    dying_workers_use_attempts,
+    other_tenants_see_nothing,
+    a_retired_workspace_has_nothing_open,
+    racing_triggers_leave_no_holes,
+);
+
+async fn a_change_reaches_every_workspace_once(db: TestDb) {
+    let fleet = Fleet::new(db, 3).await;
+    fleet.change(1).await;
+    let triggered = fleet.trigger().await;
+    assert!(triggered.updated);
+    assert_eq!((triggered.configuration.version, triggered.events.len()), (1, 3));
+    for workspace in 0..3 {
+        let pending = fleet.pending(workspace).await;
+        assert_eq!(pending.iter().map(|event| event.id).collect::<Vec<_>>(), [triggered.events[workspace]]);
+        assert_eq!((pending[0].version, pending[0].config_type.as_str()), (1, "providers"));
+        assert_eq!(fleet.converge(workspace).await, 1);
+        assert_eq!(fleet.applied_version(workspace).await, 1);
+        assert!(fleet.pending(workspace).await.is_empty());
+    }
+}
+
+async fn unchanged_content_reaches_only_those_behind(db: TestDb) {
+    let fleet = Fleet::new(db, 3).await;
+    fleet.change(1).await;
+    fleet.trigger().await;
+    fleet.converge(0).await;
+    // Workspace 1 has an open event, workspace 2 was not even laid out: both get the version anyway.
+    fleet.pending(1).await;
+    let again = fleet.trigger().await;
+    assert!(!again.updated);
+    assert_eq!(again.events, []);
+    let event = fleet.pending(1).await[0].id;
+    let claim = fleet.hold(1, event, "worker").await;
+    fleet.complete(1, event, &claim, failed(true)).await.unwrap();
+    assert_eq!(fleet.trigger().await.events, [], "a stuck slot is freed by new content only");
+    fleet.converge(2).await;
+    fleet.change(2).await;
+    assert_eq!(fleet.trigger().await.configuration.version, 2);
+}
+
+async fn a_new_workspace_gets_every_live_slot(db: TestDb) {
+    let mut fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    fleet.trigger().await;
+    let mut tx = fleet.db().begin().await.unwrap();
+    let catalog = Slot::global(fleet.customer, ConfigType::McpCatalog);
+    let only = scope::workspace(&mut tx, fleet.customer, "ws-0").await.unwrap();
+    // Offered to one workspace only; a workspace that comes later gets it all the same.
+    trigger(&mut tx, &catalog, EventType::Created, &Audience::Only(only)).await.unwrap();
+    tx.commit_unaudited("test").await.unwrap();
+    let late = fleet.test.workspace(fleet.customer, "late").await;
+    fleet.workspaces.push(late);
+    let mut types: Vec<_> = fleet.pending(1).await.into_iter().map(|event| event.config_type).collect();
+    types.sort();
+    assert_eq!(types, ["mcp_catalog", "providers"]);
+    assert_eq!(fleet.pending(0).await.len(), 2);
+}
+
+async fn versions_overtake_what_waits(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let first = fleet.trigger().await.events[0];
+    assert_eq!(fleet.pending(0).await[0].id, first);
+    fleet.change(2).await;
+    let second = fleet.trigger().await.events[0];
+    let pending = fleet.pending(0).await;
+    assert_eq!(pending.iter().map(|event| (event.id, event.version)).collect::<Vec<_>>(), [(second, 2)]);
+    let old = fleet.event(first).await;
+    assert_eq!((old.status.as_str(), old.superseded_by), ("superseded", Some(second)));
+    assert_eq!(fleet.claim(0, first, "worker").await, Claimed::Refused { holder: String::new() });
+}
+
+async fn an_event_nobody_saw_has_a_history(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    let mut events = Vec::new();
+    for weight in 1..=5 {
+        fleet.change(weight).await;
+        events.push(fleet.trigger().await.events[0]);
+    }
+    // Five versions, one delivery.
+    assert_eq!(fleet.pending(0).await.iter().map(|event| event.id).collect::<Vec<_>>(), [events[4]]);
+    let skipped = fleet.event(events[1]).await;
+    assert_eq!(
+        (skipped.version, skipped.status.as_str(), skipped.superseded_by),
+        (2, "superseded", Some(events[4]))
+    );
+    assert_eq!(fleet.claim(0, events[0], "worker").await, Claimed::Refused { holder: String::new() });
+}
+
+async fn an_older_version_in_flight_finishes_first(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let first = fleet.trigger().await.events[0];
+    let claim = fleet.hold(0, first, "worker").await;
+    fleet.change(2).await;
+    let second = fleet.trigger().await.events[0];
+    assert!(fleet.pending(0).await.is_empty(), "one in flight per slot");
+    assert_eq!(fleet.claim(0, second, "other").await, Claimed::Refused { holder: String::new() });
+    assert!(fleet.complete(0, first, &claim, applied()).await.unwrap());
+    assert_eq!(fleet.applied_version(0).await, 1);
+    assert_eq!(fleet.converge(0).await, 1);
+    assert_eq!(fleet.applied_version(0).await, 2);
+    // An in-flight older version whose lease runs out gives way to the newer one that waits.
+    fleet.change(3).await;
+    let third = fleet.trigger().await.events[0];
+    fleet.hold(0, third, "worker").await;
+    fleet.change(4).await;
+    let fourth = fleet.trigger().await.events[0];
+    fleet.pending(0).await;
+    fleet.advance(31);
+    assert_eq!(fleet.pending(0).await[0].id, fourth);
+    assert_eq!(fleet.event(third).await.superseded_by, Some(fourth));
+}
+
+async fn one_workspace_only(db: TestDb) {
+    let fleet = Fleet::new(db, 2).await;
+    fleet.change(1).await;
+    let mut tx = fleet.db().begin().await.unwrap();
+    let only = scope::workspace(&mut tx, fleet.customer, "ws-1").await.unwrap();
+    let triggered = trigger(&mut tx, &fleet.slot(), EventType::Updated, &Audience::Only(only)).await.unwrap();
+    tx.commit_unaudited("test").await.unwrap();
+    assert_eq!(fleet.pending(1).await[0].id, triggered.events[0]);
+    assert_eq!(fleet.converge(1).await, 1);
+}
+
+async fn racing_workers_have_one_winner(db: TestDb) {
+    const EVENTS: i64 = 1_000;
+    const WORKERS: usize = 64;
+    let mut fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    // One event for each of a thousand workspaces, claimed by all workers in the same order.
+    for index in 1..EVENTS {
+        let workspace = fleet.test.workspace(fleet.customer, &format!("ws-{index}")).await;
+        fleet.workspaces.push(workspace);
+    }
+    let events = fleet.trigger().await.events;
+    assert_eq!(events.len(), 1_000);
+    let fleet = std::sync::Arc::new(fleet);
+    let start = std::sync::Arc::new(tokio::sync::Barrier::new(WORKERS));
+    let mut racers = tokio::task::JoinSet::new();
+    for worker in 0..WORKERS {
+        let (fleet, start, events) = (std::sync::Arc::clone(&fleet), std::sync::Arc::clone(&start), events.clone());
+        racers.spawn(async move {
+            let mut answers = Vec::new();
+            start.wait().await;
+            for (workspace, event) in events.into_iter().enumerate() {
+                answers.push(fleet.claim(workspace, event, &format!("worker-{worker}")).await);
+            }
+            answers
+        });
+    }
+    let answers = racers.join_all().await;
+    for (index, event) in events.into_iter().enumerate() {
+        let winners = answers.iter().filter(|answers| matches!(answers[index], Claimed::Held(_))).count();
+        assert_eq!(winners, 1, "event {index}");
+        let holder = fleet.event(event).await.worker_id;
+        let losers = answers.iter().filter(|answers| answers[index] == Claimed::Refused { holder: holder.clone() }).count();
+        assert_eq!(losers, WORKERS - 1, "event {index}");
+    }
+}
+
+async fn the_holder_claims_again_and_others_do_not(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let event = fleet.trigger().await.events[0];
+    let first = fleet.hold(0, event, "worker").await;
+    fleet.advance(20);
+    let again = fleet.hold(0, event, "worker").await;
+    assert_eq!((again.token, again.attempt), (first.token, 1));
+    assert!(again.lease_expires_at > first.lease_expires_at);
+    assert_eq!(fleet.claim(0, event, "other").await, Claimed::Refused { holder: "worker".into() });
+    // An empty worker id never equals the holder.
+    fleet.complete(0, event, &again, applied()).await.unwrap();
+    fleet.change(2).await;
+    let event = fleet.trigger().await.events[0];
+    fleet.hold(0, event, "").await;
+    assert_eq!(fleet.claim(0, event, "").await, Claimed::Refused { holder: String::new() });
+}
+
+async fn a_lease_that_ran_out_fences_its_holder(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let event = fleet.trigger().await.events[0];
+    let dead = fleet.hold(0, event, "dead").await;
+    fleet.advance(29);
+    assert!(fleet.pending(0).await.is_empty());
+    fleet.advance(1);
+    // Before anybody noticed that the lease is over, it is over.
+    let late = fleet.complete(0, event, &dead, applied()).await.unwrap_err();
+    assert_eq!((late.kind(), late.reason()), (FaultKind::Aborted, "STALE_CLAIM"));
+    assert_eq!(fleet.pending(0).await[0].id, event);
+    let alive = fleet.hold(0, event, "alive").await;
+    assert_eq!(alive.attempt, 2);
+    let before = format!("{:?}", fleet.event(event).await);
+    let late = fleet.complete(0, event, &dead, applied()).await.unwrap_err();
+    assert_eq!(late.reason(), "STALE_CLAIM");
+    assert_eq!(format!("{:?}", fleet.event(event).await), before, "a stale completion changes nothing");
+    assert!(fleet.complete(0, event, &alive, applied()).await.unwrap());
+}
+
+async fn completions_decide_once(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let event = fleet.trigger().await.events[0];
+    let claim = fleet.hold(0, event, "worker").await;
+    assert!(fleet.complete(0, event, &claim, applied()).await.unwrap());
+    assert!(fleet.complete(0, event, &claim, applied()).await.unwrap(), "a repeat is no error");
+    let different = fleet.complete(0, event, &claim, failed(false)).await.unwrap_err();
+    assert_eq!(
+        (different.kind(), different.reason()),
+        (FaultKind::FailedPrecondition, "EVENT_ALREADY_COMPLETED")
+    );
+    assert_eq!(fleet.event(event).await.status, "applied");
+}
+
+async fn bare_completions_need_the_claiming_credential(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let event = fleet.trigger().await.events[0];
+    let bare =
+        Completion { event, outcome: applied(), token: None, worker: String::new(), resources: Vec::new() };
+    let own = fleet.reach(0);
+    let other = Reach { credential: "tok_other".into(), ..own.clone() };
+    assert!(!complete::complete(fleet.db(), &own, &bare).await.unwrap(), "nobody holds it");
+    fleet.hold(0, event, "worker").await;
+    assert!(!complete::complete(fleet.db(), &other, &bare).await.unwrap());
+    let by_worker = Completion { worker: "somebody".into(), ..bare.clone() };
+    assert_eq!(complete::complete(fleet.db(), &own, &by_worker).await.unwrap_err().reason(), "STALE_CLAIM");
+    assert!(complete::complete(fleet.db(), &own, &bare).await.unwrap());
+    assert!(complete::complete(fleet.db(), &own, &bare).await.unwrap());
+    assert_eq!(fleet.event(event).await.status, "applied");
+}
+
+async fn failures_come_back_until_they_are_stuck(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let event = fleet.trigger().await.events[0];
+    for (attempt, delay) in [(1, 2), (2, 6), (3, 18), (4, 54), (5, 0)] {
+        let claim = fleet.hold(0, event, "worker").await;
+        assert_eq!(claim.attempt, attempt);
+        let long = Outcome::Failed { message: "x".repeat(5000), permanent: false };
+        assert!(fleet.complete(0, event, &claim, long).await.unwrap());
+        let row = fleet.event(event).await;
+        assert_eq!(
+            (row.status.as_str(), row.error_message.len(), row.stuck),
+            ("failed", MESSAGE_MAX, attempt == 5)
+        );
+        assert!(fleet.pending(0).await.is_empty());
+        fleet.advance(delay);
+    }
+    fleet.advance(10_000);
+    assert!(fleet.pending(0).await.is_empty());
+    assert_eq!(fleet.claim(0, event, "worker").await, Claimed::Refused { holder: String::new() });
+    // New content frees the slot.
+    fleet.change(2).await;
+    fleet.trigger().await;
+    assert_eq!(fleet.converge(0).await, 1);
+    assert!(!fleet.event(event).await.stuck);
+}
+
+async fn permanent_failures_are_stuck_at_once(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let event = fleet.trigger().await.events[0];
+    let claim = fleet.hold(0, event, "worker").await;
+    fleet.complete(0, event, &claim, failed(true)).await.unwrap();
+    let row = fleet.event(event).await;
+    assert_eq!((row.status.as_str(), row.stuck, row.attempt), ("failed", true, 1));
+}
+
+async fn dying_workers_use_attempts(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let event = fleet.trigger().await.events[0];
+    for attempt in 1..=5 {
+        assert_eq!(fleet.hold(0, event, "dying").await.attempt, attempt);
+        fleet.advance(31);
+    }
+    assert!(fleet.pending(0).await.is_empty());
+    let row = fleet.event(event).await;
+    assert_eq!((row.status.as_str(), row.stuck), ("failed", true));
+}
+
+async fn other_tenants_see_nothing(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    let other = fleet.test.customer("other").await;
+    let foreign = fleet.test.workspace(other, "ws-0").await;
+    fleet.change(1).await;
+    let event = fleet.trigger().await.events[0];
+    assert!(poll::pending_of_workspace(fleet.db(), other, foreign, 100).await.unwrap().is_empty());
+    assert!(
+        poll::pending_of_workspace(fleet.db(), other, fleet.workspaces[0], 100).await.unwrap().is_empty()
+    );
+    assert!(poll::pending_of_customer(fleet.db(), other, 100).await.unwrap().is_empty());
+    let reach = Reach { customer: other, workspace: None, credential: "key".into() };
+    for laid_out in [false, true] {
+        let refused =
+            claim::acknowledge(fleet.db(), &reach, event, "worker", LEASE_DEFAULT).await.unwrap_err();
+        assert_eq!(refused.reason(), "EVENT_NOT_FOUND", "laid out: {laid_out}");
+        fleet.pending(0).await;
+    }
+    let completion =
+        Completion { event, outcome: applied(), token: None, worker: String::new(), resources: Vec::new() };
+    assert_eq!(
+        complete::complete(fleet.db(), &reach, &completion).await.unwrap_err().reason(),
+        "EVENT_NOT_FOUND"
+    );
+    assert_eq!(fleet.pending(0).await.len(), 1);
+}
+
+async fn a_retired_workspace_has_nothing_open(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let event = fleet.trigger().await.events[0];
+    let claim = fleet.hold(0, event, "worker").await;
+    let mut tx = fleet.db().begin().await.unwrap();
+    retire_workspace(&mut tx, fleet.customer, fleet.workspaces[0]).await.unwrap();
+    tx.commit_unaudited("test").await.unwrap();
+    assert_eq!(fleet.event(event).await.status, "superseded");
+    assert_eq!(fleet.complete(0, event, &claim, applied()).await.unwrap_err().reason(), "STALE_CLAIM");
+    assert!(fleet.pending(0).await.is_empty());
+}
+
+async fn racing_triggers_leave_no_holes(db: TestDb) {
+    let fleet = std::sync::Arc::new(Fleet::new(db, 2).await);
+    let mut racers = tokio::task::JoinSet::new();
+    for weight in 1..=24 {
+        let fleet = std::sync::Arc::clone(&fleet);
+        racers.spawn(async move {
+            fleet.change(weight).await;
+            fleet.trigger().await;
+        });
+    }
+    racers.join_all().await;
+    let versions: Vec<i64> = agentrouter_storage::query(
+        "SELECT version AS value FROM liaison_configuration_versions ORDER BY position",
+    )
+    .values(fleet.db())
+    .await
+    .unwrap();
+    let expected: Vec<i64> = (1..).take(versions.len()).collect();
+    assert_eq!(versions, expected);
+    for workspace in 0..2 {
+        assert_eq!(fleet.converge(workspace).await, 1);
+        assert_eq!(fleet.applied_version(workspace).await, *expected.last().unwrap());
+    }
+}
