@@ -6,7 +6,7 @@ use std::path::Path;
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../migrations");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
     let mut code = String::new();
     for engine in ["sqlite", "postgres"] {
         let folder = root.join(engine);
@@ -20,10 +20,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         for file in files {
             let name =
                 file.file_stem().and_then(|stem| stem.to_str()).ok_or("a migration's name is not UTF-8")?;
-            writeln!(code, "    ({name:?}, include_str!({:?})),", file.canonicalize()?)?;
+            writeln!(code, "    ({name:?}, include_str!(\"{}\")),", file.canonicalize()?.display())?;
         }
         writeln!(code, "];")?;
     }
-    fs::write(Path::new(&env::var("OUT_DIR")?).join("migrations.rs"), code)?;
+    fs::write(Path::new(&env::var_os("OUT_DIR").ok_or("no OUT_DIR")?).join("migrations.rs"), code)?;
     Ok(())
 }

@@ -79,7 +79,7 @@ pub(crate) async fn get(
 }
 
 row! {
-    struct Sealed {
+    struct CredentialRow {
         id: Id<Credential>,
         provider_id: Id<Provider>,
         version: i64,
@@ -98,8 +98,8 @@ async fn reveal(
     if payload.providers.iter().all(|provider| provider.credential.is_none()) {
         return Ok(());
     }
-    let rows: Vec<Sealed> = query(SEALED).bind(customer).all(&deps.db).await?;
-    let rows: HashMap<String, Sealed> = rows.into_iter().map(|row| (row.id.to_string(), row)).collect();
+    let rows: Vec<CredentialRow> = query(SEALED).bind(customer).all(&deps.db).await?;
+    let rows: HashMap<String, CredentialRow> = rows.into_iter().map(|row| (row.id.to_string(), row)).collect();
     for credential in payload.providers.iter_mut().filter_map(|provider| provider.credential.as_mut()) {
         // A credential that was rotated or removed since is delivered with the next version.
         let Some(row) = rows.get(&credential.id).filter(|row| row.version == credential.version) else {

@@ -21,7 +21,7 @@ use crate::presence::Presence;
 use crate::wait::Waiter;
 
 /// The longest that a poll is held open.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 const WORKER_ID_MAX: usize = 255;
 const HELD_MAX: usize = 1000;
 const RESOURCES_MAX: usize = 1000;

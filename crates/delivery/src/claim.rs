@@ -13,7 +13,7 @@ use crate::settle::settle_workspace;
 /// How long a claim holds where the worker does not say.
 pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
 /// The shortest and the longest lease.
-pub const LEASE_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(900));
+pub const LEASE_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(15));
 
 /// What a caller may reach: the events of a customer, or of one of its workspaces.
 #[derive(Debug, Clone)]

@@ -1,5 +1,7 @@
 //! The rules of versions and events, on both engines.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
+
 mod common;
 
 use agentrouter_api::configurator::{ConfigType, EventType};

@@ -7,7 +7,7 @@ use crate::id::Kind;
 use crate::time::Timestamp;
 
 /// How long an archived row can be brought back.
-pub const UNDELETE_WINDOW: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub const UNDELETE_WINDOW: Duration = Duration::from_hours(30 * 24);
 
 /// Decides whether a row can be brought back at `now`. `name` is what the request calls it.
 ///

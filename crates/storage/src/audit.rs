@@ -57,7 +57,7 @@ pub async fn record_denial(
     let now = tx.now().await?;
     let coalesced = query(COALESCE)
         .bind(entry.customer)
-        .bind(now.minus(std::time::Duration::from_secs(60)))
+        .bind(now.minus(std::time::Duration::from_mins(1)))
         .bind(&principal.credential_id)
         .bind(&entry.action)
         .bind(reason)

@@ -10,7 +10,7 @@ use crate::query::query;
 use crate::{Source, Tx};
 
 /// How long an answer is kept.
-pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+pub const RETENTION: Duration = Duration::from_hours(24);
 
 /// What a record is kept under.
 #[derive(Debug, Clone)]

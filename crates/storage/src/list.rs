@@ -163,7 +163,7 @@ impl Text {
             Operand::Time(time) => self.simple(column, symbol, *time),
             Operand::Id(Some(id)) => self.simple(column, symbol, Uuid::from_u128(*id)),
             Operand::Id(None) => {
-                self.push(if operator == Operator::NotEqual { "(1 = 1)" } else { "(1 = 0)" })
+                self.push(if operator == Operator::NotEqual { "(1 = 1)" } else { "(1 = 0)" });
             }
             Operand::Label(key, value) => {
                 self.push(if operator == Operator::NotEqual { "(NOT " } else { "(" });

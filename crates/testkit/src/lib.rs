@@ -7,9 +7,11 @@
 
 mod call;
 mod db;
+mod refusal;
 
 pub use call::{admin, call, operator, request, session, viewer, workspace};
 pub use db::{TestDb, postgres, sqlite};
+pub use refusal::{refused, violations};
 
 /// Stamps test bodies `async fn name(db: TestDb)` onto both engines.
 #[macro_export]
