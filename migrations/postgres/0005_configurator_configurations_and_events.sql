@@ -95,6 +95,8 @@ CREATE TABLE workspace_slots (
   applied_version BIGINT NOT NULL,
   applied_checksum TEXT COLLATE "C" NOT NULL,
   applied_at BIGINT,
+  -- The event that applied it.
+  applied_event_id UUID,
   -- The newest version that must not be offered again: rejected, stuck or rolled back here.
   withheld_version BIGINT NOT NULL,
   PRIMARY KEY (workspace_id, configuration_id)

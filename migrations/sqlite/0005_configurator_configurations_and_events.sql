@@ -95,6 +95,8 @@ CREATE TABLE workspace_slots (
   applied_version INTEGER NOT NULL,
   applied_checksum TEXT NOT NULL,
   applied_at INTEGER,
+  -- The event that applied it.
+  applied_event_id BLOB,
   -- The newest version that must not be offered again: rejected, stuck or rolled back here.
   withheld_version INTEGER NOT NULL,
   PRIMARY KEY (workspace_id, configuration_id)
