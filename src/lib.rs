@@ -1,1 +1,14 @@
-//! The AgentRouter server.
+//! The AgentRouter server: configuration, wiring and the one port. The services are crates of their own.
+
+pub mod bootstrap;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod keys;
+pub mod server;
+pub mod store;
+pub mod telemetry;
+
+mod http;
+mod jobs;
+mod wire;

@@ -1,2 +1,44 @@
 //! The `agentrouter` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+use agentrouter::cli::{Cli, Command};
+use agentrouter::config::{Config, ServeArgs, StoreConfig, environment};
+use agentrouter::{demo, keys, server, store, telemetry};
+use anyhow::Result;
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "the last word of a program to whoever ran it")]
+            {
+                eprintln!("agentrouter: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Serve(args) => serve(&args).await,
+        Command::Migrate(args) => {
+            telemetry::start("warn")?;
+            store::open_database(&StoreConfig::load(&args)?).await.map(|_| ())
+        }
+        Command::Keys(command) => {
+            telemetry::start("warn")?;
+            keys::run(command).await
+        }
+        Command::Demo(args) => demo::run(args).await,
+    }
+}
+
+async fn serve(args: &ServeArgs) -> Result<()> {
+    let config = Config::load(args, &environment)?;
+    telemetry::start(&config.log)?;
+    server::start(config).await?.until_signalled().await
+}

@@ -1,0 +1,104 @@
+//! What is served beside the RPCs: health, readiness, the JWKS; and what every request passes: a request id, a
+//! span, one log line.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use agentrouter_identity::SigningKeys;
+use agentrouter_kernel::id::{Audit, Id};
+use agentrouter_kernel::{Clock, SystemClock};
+use agentrouter_rpc::{Peer, RequestId};
+use agentrouter_storage::Db;
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+/// The header of request ids, both ways.
+const REQUEST_ID: &str = "x-request-id";
+const REQUEST_ID_MAX: usize = 128;
+
+#[derive(Clone)]
+struct Health {
+    db: Db,
+    keys: Arc<SigningKeys>,
+    shutdown: CancellationToken,
+}
+
+/// The routes beside the RPCs.
+pub(crate) fn routes(db: Db, keys: Arc<SigningKeys>, shutdown: CancellationToken) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/.well-known/jwks.json", get(jwks))
+        .with_state(Health { db, keys, shutdown })
+}
+
+/// Ready means: the database answers and the server is not on its way out.
+async fn ready(State(health): State<Health>) -> Response {
+    if health.shutdown.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
+    }
+    match health.db.ping().await {
+        Ok(()) => "ok\n".into_response(),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+        }
+    }
+}
+
+async fn jwks(State(health): State<Health>) -> Response {
+    let headers =
+        [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")];
+    match health.keys.jwks_json().await {
+        Ok(json) => (headers, json.to_string()).into_response(),
+        Err(fault) => {
+            tracing::warn!(%fault, "the public keys cannot be read");
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+        }
+    }
+}
+
+/// Gives every request an id and its peer, and logs it once when its answer begins.
+pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
+    let id = request_id(&request);
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(Peer(peer));
+    }
+    let span = tracing::info_span!("request", request_id = id);
+    let started = Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let _entered = span.enter();
+    let status = response.status().as_u16();
+    let grpc_status =
+        response.headers().get("grpc-status").and_then(|value| value.to_str().ok()).unwrap_or("");
+    let milliseconds = started.elapsed().as_secs_f64() * 1e3;
+    // Paths carry slugs and ids, never secrets; the query is left out all the same.
+    tracing::debug!(%method, path, status, grpc_status, milliseconds, "request served");
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// The caller's request id where it is usable, else a new one.
+fn request_id(request: &Request) -> String {
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let usable = |id: &&str| {
+        (1..=REQUEST_ID_MAX).contains(&id.len())
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
+    };
+    given.filter(usable).map_or_else(|| Id::<Audit>::new(SystemClock.now()).uuid().to_string(), str::to_owned)
+}

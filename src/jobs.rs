@@ -1,0 +1,70 @@
+//! What the server does by itself: wake-ups between replicas, what time brings about, presence, and cleaning up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentrouter_configurator::Presence;
+use agentrouter_kernel::Fault;
+use agentrouter_storage::{Db, StorageError, idempotency, pulse};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// Leases that ran out and retries that are due are looked for this often; a poll finds its own at once.
+const SETTLE: Duration = Duration::from_millis(500);
+const PRESENCE: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP_LIMIT: i64 = 1_000;
+
+/// Starts all of it.
+pub(crate) fn start(db: &Db, presence: &Arc<Presence>, shutdown: &CancellationToken) -> JoinSet<()> {
+    let mut jobs = JoinSet::new();
+    let (pulse_db, pulse_shutdown) = (db.clone(), shutdown.clone());
+    jobs.spawn(async move { pulse::run(&pulse_db, &pulse_shutdown).await });
+    let settle_db = db.clone();
+    every(&mut jobs, "settle", SETTLE, shutdown, move || {
+        let db = settle_db.clone();
+        async move { agentrouter_delivery::settle_due(&db, 100).await.map(|_| ()) }
+    });
+    let (presence, presence_db) = (Arc::clone(presence), db.clone());
+    every(&mut jobs, "presence", PRESENCE, shutdown, move || {
+        let (presence, db) = (Arc::clone(&presence), presence_db.clone());
+        async move { presence.flush(&db).await }
+    });
+    let sweep_db = db.clone();
+    every(&mut jobs, "sweep", SWEEP, shutdown, move || sweep(sweep_db.clone()));
+    jobs
+}
+
+async fn sweep(db: Db) -> Result<(), StorageError> {
+    let mut tx = db.begin().await?;
+    idempotency::sweep(&mut tx, SWEEP_LIMIT).await?;
+    agentrouter_identity::sweep_expired(&mut tx, SWEEP_LIMIT).await?;
+    tx.commit_unaudited("expired rows have no effect any more").await
+}
+
+/// Runs a job again and again until shutdown. A failure is logged and the next run tries again.
+fn every<F>(
+    jobs: &mut JoinSet<()>,
+    name: &'static str,
+    period: Duration,
+    shutdown: &CancellationToken,
+    job: impl Fn() -> F + Send + 'static,
+) where
+    F: Future<Output = Result<(), StorageError>> + Send + 'static,
+{
+    let shutdown = shutdown.clone();
+    jobs.spawn(async move {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = job().await {
+                tracing::warn!(job = name, error = %Fault::from(error), "a background job failed");
+            }
+        }
+    });
+}

@@ -1,0 +1,114 @@
+//! A running server.
+
+use std::future::IntoFuture;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::{bootstrap, jobs, store, wire};
+use agentrouter_storage::Db;
+
+/// How long calls under way may take to end after the server was told to stop.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens; the port is known even if 0 was asked for.
+    pub address: SocketAddr,
+    /// The database behind it.
+    pub db: Db,
+    stop: CancellationToken,
+    serving: JoinHandle<std::io::Result<()>>,
+    jobs: JoinSet<()>,
+}
+
+/// Starts a server. It serves when this returns.
+///
+/// # Errors
+/// Where the address is taken, the database cannot be used, or the keys do not fit.
+pub async fn start(config: Config) -> Result<Running> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("AGENTROUTER_LISTEN (listen): {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let deps = store::open(&config.store, config.secrets.keyring).await?;
+    bootstrap::bootstrap(&deps, config.secrets.bootstrap_key.as_ref(), &config.store.data_dir).await?;
+    let stop = CancellationToken::new();
+    let wired = wire::wire(&deps, &stop).await?;
+    let mut jobs = jobs::start(&deps.db, &wired.presence, &stop);
+    jobs.spawn(wired.key_usage.run(stop.clone()));
+
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+    });
+    let service = wired.router.into_make_service_with_connect_info::<SocketAddr>();
+    let (signal, health) = (stop.clone(), wired.health);
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
+        signal.cancelled().await;
+        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    });
+    #[expect(clippy::disallowed_methods, reason = "`Running` awaits it")]
+    let serving = tokio::spawn(serving.into_future());
+    tracing::info!(%address, engine = ?deps.db.engine(), "serving");
+    Ok(Running { address, db: deps.db, stop, serving, jobs })
+}
+
+impl Running {
+    /// Stops: new calls are refused, calls under way end, long polls end at once, presence is written.
+    ///
+    /// # Errors
+    /// Where serving had failed.
+    pub async fn stop(mut self) -> Result<()> {
+        self.stop.cancel();
+        let outcome = tokio::time::timeout(DRAIN, &mut self.serving).await;
+        if outcome.is_err() {
+            tracing::warn!("calls were still under way after {} s and are cut off", DRAIN.as_secs());
+            self.serving.abort();
+        }
+        while self.jobs.join_next().await.is_some() {}
+        self.db.close().await;
+        if let Ok(served) = outcome {
+            served.context("the server task")??;
+        }
+        Ok(())
+    }
+
+    /// Serves until the process is told to stop by SIGINT or SIGTERM.
+    ///
+    /// # Errors
+    /// Where serving fails.
+    pub async fn until_signalled(mut self) -> Result<()> {
+        tokio::select! {
+            () = signalled() => tracing::info!("stopping"),
+            served = &mut self.serving => {
+                served.context("the server task")??;
+                anyhow::bail!("the server stopped by itself");
+            }
+        }
+        self.stop().await
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+pub async fn signalled() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::error!(%error, "SIGTERM cannot be heard");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,101 @@
+//! Opens the store: the database, its schema, and the keys that its secrets are sealed under.
+
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use agentrouter_envelope::{Kek, Keyring, Secret};
+use agentrouter_identity::secrets;
+use agentrouter_kernel::SystemClock;
+use agentrouter_rpc::Deps;
+use agentrouter_storage::{Db, Limits, Target};
+use anyhow::{Context, Result};
+
+use crate::config::StoreConfig;
+
+/// Name of the key file in the data dir.
+const KEK_FILE: &str = "kek";
+
+/// Opens the database and brings its schema up to date.
+///
+/// # Errors
+/// Where the database cannot be reached, or was migrated by a newer program.
+pub async fn open_database(config: &StoreConfig) -> Result<Db> {
+    if let Target::Sqlite(path) = &config.target
+        && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
+    {
+        create_private_folder(folder)?;
+    }
+    let limits = Limits { max_connections: config.max_connections, ..Limits::default() };
+    let db = Db::open(&config.target, limits, Arc::new(SystemClock))
+        .await
+        .context("the database cannot be opened")?;
+    db.migrate().await.context("the database cannot be migrated")?;
+    Ok(db)
+}
+
+/// Opens the database and the keys.
+///
+/// # Errors
+/// As [`open_database`], and where the keys do not open what is stored.
+pub async fn open(config: &StoreConfig, keyring: Option<Keyring>) -> Result<Deps> {
+    let db = open_database(config).await?;
+    let keyring = match keyring {
+        Some(keyring) => keyring,
+        None => keyring_in(&config.data_dir, &db).await?,
+    };
+    secrets::verify_keyring(&db, &keyring).await.context("AGENTROUTER_KEK")?;
+    let page_key = secrets::page_key(&db, &keyring).await.context("the key of page tokens")?;
+    Ok(Deps { db, keyring: Arc::new(keyring), page_key: Arc::new(page_key) })
+}
+
+/// The key in the data dir. One is made only for a database that has never seen a key.
+async fn keyring_in(data_dir: &Path, db: &Db) -> Result<Keyring> {
+    let path = data_dir.join(KEK_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let text = Secret::new(text);
+            return Keyring::parse(text.expose()).with_context(|| format!("{}", path.display()));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
+    }
+    if secrets::has_kek_check(db).await? {
+        anyhow::bail!(
+            "the database holds secrets sealed under a key that is neither in AGENTROUTER_KEK, AGENTROUTER_KEK_FILE nor in {}",
+            path.display()
+        );
+    }
+    create_private_folder(data_dir)?;
+    let text = Kek::generate("local-1")?;
+    write_private(&path, &format!("{}\n", *text))?;
+    tracing::info!(path = %path.display(), "a key-encryption key was made; keep it safe, nothing opens without it");
+    Ok(Keyring::parse(&text)?)
+}
+
+/// Writes a new file that only its owner reads.
+///
+/// # Errors
+/// Where the file exists already or cannot be written.
+pub fn write_private(path: &Path, text: &str) -> Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("{}", path.display()))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("{}", path.display()))
+}
+
+fn create_private_folder(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("AGENTROUTER_DATA_DIR (data_dir): {}", folder.display()))
+}

@@ -1,0 +1,103 @@
+//! The composition root: stores, services, protocols, one router.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use agentrouter_api::audit::audit_service_server::AuditServiceServer;
+use agentrouter_api::providers::mcp_profiles_service_server::McpProfilesServiceServer;
+use agentrouter_api::providers::mcp_servers_service_server::McpServersServiceServer;
+use agentrouter_api::providers::providers_service_server::ProvidersServiceServer;
+use agentrouter_api::tenancy::projects_service_server::ProjectsServiceServer;
+use agentrouter_api::tenancy::tenancy_service_server::TenancyServiceServer;
+use agentrouter_api::workspaces::workspaces_service_server::WorkspacesServiceServer;
+use agentrouter_api::{DESCRIPTOR_POOL, FILE_DESCRIPTOR_SET};
+use agentrouter_audit::Audit;
+use agentrouter_configurator::{Configurator, Presence};
+use agentrouter_gateway::Transcoder;
+use agentrouter_identity::{Authenticator, KeyUsage, SigningKeys};
+use agentrouter_projects::Projects;
+use agentrouter_providers::{McpProfiles, McpServers, Providers};
+use agentrouter_rpc::{Deps, EnforceLayer, Policies};
+use agentrouter_tenancy::Tenancy;
+use agentrouter_workspaces::Workspaces;
+use anyhow::{Context, Result, anyhow};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+use tower::{Layer, ServiceExt};
+
+use crate::http;
+
+/// Everything that a running server holds on to.
+pub(crate) struct Wired {
+    pub(crate) router: Router,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) key_usage: KeyUsage,
+    pub(crate) health: HealthReporter,
+}
+
+/// Builds the services and puts them behind one router.
+///
+/// # Errors
+/// Where a method has no access policy, or an annotation is faulty.
+pub(crate) async fn wire(deps: &Deps, shutdown: &CancellationToken) -> Result<Wired> {
+    let keys = SigningKeys::load_or_create(&deps.db, &deps.keyring).await.context("token signing keys")?;
+    let keys = Arc::new(keys);
+    let (authenticator, key_usage) = Authenticator::new(deps.db.clone(), keys.clone());
+    let authenticator = Arc::new(authenticator);
+    let presence = Arc::new(Presence::default());
+    let (health, health_service) = tonic_health::server::health_reporter();
+
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut services = Routes::builder();
+    services
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(TenancyServiceServer::new(Tenancy::new(deps.clone())))
+        .add_service(ProjectsServiceServer::new(Projects::new(deps.clone())))
+        .add_service(ProvidersServiceServer::new(Providers::new(deps.clone())))
+        .add_service(McpServersServiceServer::new(McpServers::new(deps.clone())))
+        .add_service(McpProfilesServiceServer::new(McpProfiles))
+        .add_service(WorkspacesServiceServer::new(Workspaces::new(deps.clone(), keys.clone())))
+        .add_service(AuditServiceServer::new(Audit::new(deps.clone())))
+        .add_service(Configurator::server(deps.clone(), Arc::clone(&presence), shutdown.clone()));
+    agentrouter_identity::add_services(&mut services, deps, &authenticator);
+
+    let policies = Policies::load(&DESCRIPTOR_POOL).map_err(|problem| anyhow!(problem))?;
+    let enforce = EnforceLayer::new(policies, Arc::clone(&authenticator) as _, deps.db.clone());
+    let grpc = enforce.layer(services.routes());
+    let rest = Transcoder::new(DESCRIPTOR_POOL.clone(), grpc.clone()).context("REST routes")?;
+    let grpc = tonic_web::GrpcWebLayer::new().layer(grpc);
+
+    let protocols = tower::service_fn(move |request: Request| {
+        let (grpc, rest) = (grpc.clone(), rest.clone());
+        async move {
+            let request = request.map(tonic::body::Body::new);
+            let response = if is_grpc(&request) {
+                grpc.oneshot(request).await.map(|response| response.map(Body::new))
+            } else {
+                rest.oneshot(request).await.map(|response| response.map(Body::new))
+            };
+            Ok::<Response, Infallible>(response.unwrap_or_else(|never: Infallible| match never {}))
+        }
+    });
+    let router = http::routes(deps.db.clone(), keys, shutdown.clone())
+        .fallback_service(protocols)
+        .layer(axum::middleware::from_fn(http::observe));
+    Ok(Wired { router, presence, key_usage, health })
+}
+
+/// Whether a request speaks gRPC or gRPC-Web, by its content type.
+fn is_grpc<B>(request: &axum::http::Request<B>) -> bool {
+    request.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
