@@ -99,7 +99,8 @@ async fn reveal(
         return Ok(());
     }
     let rows: Vec<CredentialRow> = query(SEALED).bind(customer).all(&deps.db).await?;
-    let rows: HashMap<String, CredentialRow> = rows.into_iter().map(|row| (row.id.to_string(), row)).collect();
+    let rows: HashMap<String, CredentialRow> =
+        rows.into_iter().map(|row| (row.id.to_string(), row)).collect();
     for credential in payload.providers.iter_mut().filter_map(|provider| provider.credential.as_mut()) {
         // A credential that was rotated or removed since is delivered with the next version.
         let Some(row) = rows.get(&credential.id).filter(|row| row.version == credential.version) else {

@@ -24,13 +24,18 @@ pub struct Configurator {
 }
 
 impl Configurator {
-    /// The service, ready to be routed to. Long polls end when `shutdown` is cancelled.
+    /// The service. Long polls end when `shutdown` is cancelled.
+    pub fn new(deps: Deps, presence: Arc<Presence>, shutdown: CancellationToken) -> Self {
+        Self { deps, presence, shutdown }
+    }
+
+    /// The service, ready to be routed to.
     pub fn server(
         deps: Deps,
         presence: Arc<Presence>,
         shutdown: CancellationToken,
     ) -> ConfiguratorServiceServer<Self> {
-        ConfiguratorServiceServer::new(Self { deps, presence, shutdown })
+        ConfiguratorServiceServer::new(Self::new(deps, presence, shutdown))
     }
 }
 
