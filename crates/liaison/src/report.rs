@@ -1,0 +1,143 @@
+//! What a worker tells whoever runs it.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::slot::Slot;
+
+/// Something that happened to a worker. As JSON, `type` names the variant in snake case, slots are flat, and lengths
+/// of time are milliseconds in members whose names end in `_ms`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Report {
+    /// The server answered, for the first time or again.
+    Connected,
+    /// The target took a version, and the server has recorded it.
+    Applied {
+        /// The event.
+        event_id: String,
+        /// The slot.
+        #[serde(flatten)]
+        slot: Slot,
+        /// The version the target holds now; it may be newer than the event's.
+        version: i64,
+        /// Whether it is a tombstone.
+        deleted: bool,
+        /// From the event's creation by the server's clock to now by this machine's.
+        #[serde(rename = "latency_ms", serialize_with = "millis_of_some")]
+        latency: Option<Duration>,
+    },
+    /// A version was not applied, and the server has recorded why.
+    Failed {
+        /// The event.
+        event_id: String,
+        /// The slot.
+        #[serde(flatten)]
+        slot: Slot,
+        /// The event's version.
+        version: i64,
+        /// Which attempt it was.
+        attempt: i32,
+        /// Why.
+        message: String,
+        /// Whether the server was told not to try again.
+        permanent: bool,
+    },
+    /// Another worker was faster, or the event is no more.
+    NotClaimed {
+        /// The event.
+        event_id: String,
+        /// The slot.
+        #[serde(flatten)]
+        slot: Slot,
+        /// Who holds it; empty where nobody does.
+        holder: String,
+    },
+    /// The claim ended before the result arrived. The server offers the slot again if it needs to.
+    Stale {
+        /// The event.
+        event_id: String,
+        /// The slot.
+        #[serde(flatten)]
+        slot: Slot,
+        /// What the server said.
+        message: String,
+    },
+    /// The server cannot be reached or is in trouble; the worker tries again by itself.
+    Unreachable {
+        /// The gRPC code.
+        code: &'static str,
+        /// Why.
+        message: String,
+        /// When it tries again.
+        #[serde(rename = "retry_in_ms", serialize_with = "millis")]
+        retry_in: Duration,
+    },
+    /// The server refuses to serve this worker: somebody has to see to the token or the settings.
+    Refused {
+        /// The gRPC code.
+        code: &'static str,
+        /// The server's stable reason; empty where it gave none.
+        reason: String,
+        /// Why.
+        message: String,
+        /// When the worker tries again.
+        #[serde(rename = "retry_in_ms", serialize_with = "millis")]
+        retry_in: Duration,
+    },
+    /// The worker has stopped as it was told to.
+    Stopped,
+}
+
+fn millis<S: Serializer>(length: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    // Microseconds are as fine as the server's times are.
+    let micros = u32::try_from(length.as_micros()).map_or_else(|_| length.as_secs_f64() * 1e6, f64::from);
+    serializer.serialize_f64(micros / 1e3)
+}
+
+#[expect(clippy::ref_option, reason = "the shape that serde calls")]
+fn millis_of_some<S: Serializer>(length: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match length {
+        Some(length) => millis(length, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn json_is_flat() {
+        let slot = Slot { config_type: 1, user_id: "system".to_owned(), key_id: String::new() };
+        let applied = Report::Applied {
+            event_id: "evt_1".to_owned(),
+            slot,
+            version: 3,
+            deleted: false,
+            latency: Some(Duration::from_micros(12_345)),
+        };
+        let expected = json!({
+            "type": "applied", "event_id": "evt_1", "config_type": "CONFIG_TYPE_PROVIDERS", "user_id": "system",
+            "key_id": "", "version": 3, "deleted": false, "latency_ms": 12.345,
+        });
+        assert_eq!(serde_json::to_value(applied).expect("a report is JSON"), expected);
+        let unreachable = Report::Unreachable {
+            code: "UNAVAILABLE",
+            message: "connection refused".to_owned(),
+            retry_in: Duration::from_hours(2),
+        };
+        let expected = json!({
+            "type": "unreachable", "code": "UNAVAILABLE", "message": "connection refused", "retry_in_ms": 7_200_000.0,
+        });
+        assert_eq!(serde_json::to_value(unreachable).expect("a report is JSON"), expected);
+        assert_eq!(
+            serde_json::to_value(Report::Stopped).expect("a report is JSON"),
+            json!({ "type": "stopped" })
+        );
+    }
+}
