@@ -92,7 +92,7 @@ pub async fn complete_in(tx: &mut Tx, reach: &Reach, completion: &Completion) ->
     match &completion.outcome {
         Outcome::Applied { version, checksum } => {
             if let Some(configuration) = ended.configuration_id {
-                record_applied(tx, &ended, configuration, *version, checksum).await?;
+                record_applied(tx, completion.event, &ended, configuration, *version, checksum).await?;
             }
         }
         Outcome::Failed { permanent, .. } => {
@@ -181,6 +181,7 @@ fn stale(row: &EventRow) -> Fault {
 
 async fn record_applied(
     tx: &mut Tx,
+    event: Id<Event>,
     ended: &Ended,
     configuration: Id<Configuration>,
     version: Option<i64>,
@@ -188,9 +189,11 @@ async fn record_applied(
 ) -> Result<(), StorageError> {
     // A late completion never takes the applied version back.
     const APPLIED: &str = "INSERT INTO workspace_slots (workspace_id, configuration_id, customer_id, applied_version, \
-             applied_checksum, applied_at, withheld_version) VALUES ($1, $2, $3, $4, $5, :now, 0) \
+             applied_checksum, applied_at, applied_event_id, withheld_version) \
+         VALUES ($1, $2, $3, $4, $5, :now, $6, 0) \
          ON CONFLICT (workspace_id, configuration_id) DO UPDATE SET applied_version = excluded.applied_version, \
-             applied_checksum = excluded.applied_checksum, applied_at = excluded.applied_at \
+             applied_checksum = excluded.applied_checksum, applied_at = excluded.applied_at, \
+             applied_event_id = excluded.applied_event_id \
          WHERE workspace_slots.applied_version <= excluded.applied_version";
     query(APPLIED)
         .bind(ended.workspace_id)
@@ -198,6 +201,7 @@ async fn record_applied(
         .bind(ended.customer_id)
         .bind(version.unwrap_or(ended.version))
         .bind(checksum)
+        .bind(event)
         .execute(tx)
         .await?;
     Ok(())

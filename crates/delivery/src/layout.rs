@@ -57,6 +57,13 @@ row! {
     }
 }
 
+/// Whether the newest version of a slot is still to be laid out for a workspace that this was last done for at
+/// `position`. Such a version waits for the worker as much as one that has its event.
+pub fn is_outstanding(broadcast_position: i64, deleted: bool, position: i64) -> bool {
+    // A new workspace gets slots that were never offered to all, too, and has nothing to delete.
+    if position == 0 { !deleted } else { broadcast_position > position }
+}
+
 /// Lays out what was offered to one workspace since it was last done. Returns how many events there are new.
 pub async fn lay_out_workspace(
     tx: &mut Tx,
@@ -102,11 +109,8 @@ async fn lay_out(tx: &mut Tx, customer: Id<Customer>, behind: &[Behind]) -> Resu
     let mut deliveries = Vec::new();
     for workspace in behind {
         for slot in &offered {
-            let is_news = slot.broadcast_position > workspace.seen();
             let is_meant = slot.workspace_id.is_none_or(|only| only == workspace.workspace_id);
-            // A workspace that never held anything need not delete anything.
-            let is_needed = !(slot.deleted && workspace.position == 0);
-            if is_news && is_meant && is_needed {
+            if is_meant && is_outstanding(slot.broadcast_position, slot.deleted, workspace.position) {
                 deliveries.push(Delivery {
                     id: event_id::derive(slot.updated_at, workspace.number, slot.position),
                     workspace: workspace.workspace_id,

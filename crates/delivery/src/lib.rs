@@ -24,8 +24,8 @@ mod settle;
 mod slot;
 
 pub use generate::enabled_providers;
-pub use layout::{lay_out_customer, lay_out_workspace};
-pub use names::{config_type_from_name, config_type_name, event_type_name};
+pub use layout::{is_outstanding, lay_out_customer, lay_out_workspace};
+pub use names::{config_type_from_name, config_type_name, event_type_name, status_from_name};
 pub use settle::{settle_due, settle_workspace};
 pub use slot::{SYSTEM_USER, Slot};
 pub use version::{Audience, Triggered, delete_user_slots, regenerate, trigger};

@@ -21,7 +21,8 @@ pub(crate) fn event_type_from_name(name: &str) -> Option<EventType> {
     EventType::from_str_name(&format!("EVENT_TYPE_{}", name.to_uppercase()))
 }
 
-pub(crate) fn status_from_name(name: &str) -> Option<EventStatus> {
+/// Reads the stored name of an event status, such as `pending`.
+pub fn status_from_name(name: &str) -> Option<EventStatus> {
     EventStatus::from_str_name(&format!("EVENT_STATUS_{}", name.to_uppercase()))
 }
 
