@@ -4,7 +4,7 @@ use agentrouter_kernel::Timestamp;
 use agentrouter_kernel::filter::{Field, FieldKind};
 use agentrouter_kernel::id::{self, Credential, Customer, Id, NameOrId};
 use agentrouter_rpc::list::ListSpec;
-use agentrouter_storage::list::{labels_from_text, labels_to_text};
+use agentrouter_storage::list::labels_to_text;
 use agentrouter_storage::{FromRow, Row, Source, StorageError, Tx, query, row};
 
 use crate::model::{McpServer, NewProvider, Provider, Schema, Settings};
@@ -72,7 +72,7 @@ impl FromRow for Provider {
                 models: texts(&row.get::<String>("models")?)?,
                 priority: small(row.get("priority")?)?,
                 weight: small(row.get("weight")?)?,
-                labels: labels_from_text(&row.get::<String>("labels")?)?,
+                labels: row.get("labels")?,
             },
             enabled: row.get("enabled")?,
             has_api_key: row.get("has_api_key")?,
