@@ -173,7 +173,22 @@ pub(crate) async fn deliver_to_lagging(
     deliver(tx, &deliveries, event_type).await
 }
 
-/// Writes events for the newest versions, in the place of what was waiting for the same slots.
+/// Delivers every live slot of a customer to the workspaces that are behind on it, as when they come back into
+/// service. Returns how many events there are new.
+pub async fn offer_to_lagging(tx: &mut Tx, customer: Id<Customer>) -> Result<usize, StorageError> {
+    const LIVE: &str = "SELECT id, customer_id, user_id, config_type, key_id, version, checksum, deleted, content, position, \
+         broadcast_position, created_at, updated_at FROM liaison_configurations \
+         WHERE customer_id = $1 AND deleted = FALSE ORDER BY position";
+    let slots: Vec<ConfigurationRow> = query(LIVE).bind(customer).all(&mut *tx).await?;
+    let mut events = 0;
+    for slot in &slots {
+        events += deliver_to_lagging(tx, slot, &Audience::Everyone, EventType::Reconciled).await?.len();
+    }
+    Ok(events)
+}
+
+/// Writes events for the newest versions, in the place of what was waiting for the same slots. Without an event type
+/// they are those of the versions themselves, with the version's type and time.
 async fn write(
     tx: &mut Tx,
     deliveries: &[Delivery],
@@ -204,7 +219,8 @@ async fn write(
                  config_type, key_id, event_type, version, status, position, attempt, stuck, is_open, lease_micros, \
                  worker_id, claimed_by, outcome, error_message, created_at) \
              SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($5, c.event_type), \
-                 c.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', :now \
+                 c.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', \
+                 CASE WHEN CAST($5 AS TEXT) IS NULL THEN c.updated_at ELSE :now END \
              FROM (SELECT unhex(a.value) AS id, unhex(b.value) AS workspace_id, unhex(c.value) AS configuration_id, p.value AS position \
                  FROM json_each($1) a JOIN json_each($2) b ON b.key = a.key JOIN json_each($3) c ON c.key = a.key \
                  JOIN json_each($4) p ON p.key = a.key) d \
@@ -214,7 +230,8 @@ async fn write(
                  config_type, key_id, event_type, version, status, position, attempt, stuck, is_open, lease_micros, \
                  worker_id, claimed_by, outcome, error_message, created_at) \
              SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($5, c.event_type), \
-                 c.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', :now \
+                 c.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', \
+                 CASE WHEN CAST($5 AS TEXT) IS NULL THEN c.updated_at ELSE :now END \
              FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[]) AS d (id, workspace_id, configuration_id, position) \
              JOIN liaison_configurations c ON c.id = d.configuration_id \
              ON CONFLICT (id) DO NOTHING",

@@ -24,7 +24,7 @@ mod settle;
 mod slot;
 
 pub use generate::enabled_providers;
-pub use layout::{is_outstanding, lay_out_customer, lay_out_workspace};
+pub use layout::{is_outstanding, lay_out_customer, lay_out_workspace, offer_to_lagging};
 pub use names::{config_type_from_name, config_type_name, event_type_name, status_from_name};
 pub use settle::{settle_due, settle_workspace};
 pub use slot::{SYSTEM_USER, Slot};
@@ -43,10 +43,19 @@ pub async fn retire_workspace(
     customer: Id<Customer>,
     workspace: Id<Workspace>,
 ) -> Result<(), Fault> {
+    retire(tx, customer, Some(workspace)).await
+}
+
+/// Takes all workspaces of a customer out of service.
+pub async fn retire_customer(tx: &mut Tx, customer: Id<Customer>) -> Result<(), Fault> {
+    retire(tx, customer, None).await
+}
+
+async fn retire(tx: &mut Tx, customer: Id<Customer>, workspace: Option<Id<Workspace>>) -> Result<(), Fault> {
     const RETIRE: &str = "UPDATE liaison_configuration_events \
          SET status = CASE WHEN status = 'failed' THEN 'failed' ELSE 'superseded' END, \
              is_open = FALSE, stuck = FALSE, due_at = NULL, completed_at = COALESCE(completed_at, :now) \
-         WHERE customer_id = $1 AND workspace_id = $2 AND is_open = TRUE";
+         WHERE customer_id = $1 AND workspace_id = COALESCE($2, workspace_id) AND is_open = TRUE";
     query(RETIRE).bind(customer).bind(workspace).execute(tx).await?;
     tx.announce(customer);
     Ok(())

@@ -7,7 +7,9 @@ mod common;
 use agentrouter_api::configurator::{ConfigType, EventType};
 use agentrouter_delivery::claim::{self, Claimed, LEASE_DEFAULT, Reach};
 use agentrouter_delivery::complete::{self, Completion, MESSAGE_MAX, Outcome};
-use agentrouter_delivery::{Audience, Slot, poll, retire_workspace, trigger};
+use agentrouter_delivery::{
+    Audience, Slot, offer_to_lagging, poll, retire_customer, retire_workspace, trigger,
+};
 use agentrouter_kernel::FaultKind;
 use agentrouter_storage::scope;
 use agentrouter_testkit::{TestDb, on_both_engines};
@@ -31,6 +33,8 @@ on_both_engines!(
     dying_workers_use_attempts,
     other_tenants_see_nothing,
     a_retired_workspace_has_nothing_open,
+    a_customer_that_comes_back_is_offered_what_it_missed,
+    events_are_as_old_as_their_version,
     racing_triggers_leave_no_holes,
 );
 
@@ -170,7 +174,8 @@ async fn racing_workers_have_one_winner(db: TestDb) {
     let start = std::sync::Arc::new(tokio::sync::Barrier::new(WORKERS));
     let mut racers = tokio::task::JoinSet::new();
     for worker in 0..WORKERS {
-        let (fleet, start, events) = (std::sync::Arc::clone(&fleet), std::sync::Arc::clone(&start), events.clone());
+        let (fleet, start, events) =
+            (std::sync::Arc::clone(&fleet), std::sync::Arc::clone(&start), events.clone());
         racers.spawn(async move {
             let mut answers = Vec::new();
             start.wait().await;
@@ -185,7 +190,10 @@ async fn racing_workers_have_one_winner(db: TestDb) {
         let winners = answers.iter().filter(|answers| matches!(answers[index], Claimed::Held(_))).count();
         assert_eq!(winners, 1, "event {index}");
         let holder = fleet.event(event).await.worker_id;
-        let losers = answers.iter().filter(|answers| answers[index] == Claimed::Refused { holder: holder.clone() }).count();
+        let losers = answers
+            .iter()
+            .filter(|answers| answers[index] == Claimed::Refused { holder: holder.clone() })
+            .count();
         assert_eq!(losers, WORKERS - 1, "event {index}");
     }
 }
@@ -350,6 +358,32 @@ async fn a_retired_workspace_has_nothing_open(db: TestDb) {
     assert_eq!(fleet.event(event).await.status, "superseded");
     assert_eq!(fleet.complete(0, event, &claim, applied()).await.unwrap_err().reason(), "STALE_CLAIM");
     assert!(fleet.pending(0).await.is_empty());
+}
+
+async fn a_customer_that_comes_back_is_offered_what_it_missed(db: TestDb) {
+    let fleet = Fleet::new(db, 2).await;
+    fleet.change(1).await;
+    fleet.trigger().await;
+    fleet.converge(0).await;
+    fleet.pending(1).await;
+    let mut tx = fleet.db().begin().await.unwrap();
+    retire_customer(&mut tx, fleet.customer).await.unwrap();
+    tx.commit_unaudited("test").await.unwrap();
+    assert!(fleet.pending(1).await.is_empty());
+    for expected in [1, 0] {
+        let mut tx = fleet.db().begin().await.unwrap();
+        assert_eq!(offer_to_lagging(&mut tx, fleet.customer).await.unwrap(), expected);
+        tx.commit_unaudited("test").await.unwrap();
+    }
+    assert_eq!((fleet.converge(0).await, fleet.converge(1).await), (0, 1));
+}
+
+async fn events_are_as_old_as_their_version(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let triggered = fleet.trigger().await;
+    fleet.advance(60);
+    assert_eq!(fleet.pending(0).await[0].created_at, triggered.configuration.updated_at);
 }
 
 async fn racing_triggers_leave_no_holes(db: TestDb) {

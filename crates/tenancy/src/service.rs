@@ -59,9 +59,7 @@ pub(crate) async fn archive(
             "no live operator key would be left in another customer; create one there first",
         ));
     }
-    for workspace in store::live_workspaces(tx, id).await? {
-        agentrouter_delivery::retire_workspace(tx, id, workspace).await?;
-    }
+    agentrouter_delivery::retire_customer(tx, id).await?;
     Ok(store::set_deleted_at(tx, id, Some(now), now).await?)
 }
 
@@ -69,7 +67,10 @@ pub(crate) async fn archive(
 pub(crate) async fn undelete(tx: &mut Tx, archived: &Customer) -> Result<Customer, Fault> {
     let now = tx.now().await?;
     check_undelete::<id::Customer>(&archived.slug, archived.deleted_at, now)?;
-    Ok(store::set_deleted_at(tx, archived.id, None, now).await?)
+    let customer = store::set_deleted_at(tx, archived.id, None, now).await?;
+    // Archiving superseded what its workspaces were waiting for.
+    agentrouter_delivery::offer_to_lagging(tx, customer.id).await?;
+    Ok(customer)
 }
 
 /// Holds a customer, archived or not, by the name in a request.

@@ -161,13 +161,3 @@ pub(crate) async fn has_operator_key_elsewhere(
          AND customers.deleted_at IS NULL AND customers.id <> $1) AS value";
     Ok(query(FIND).bind(customer).bind(now).value(tx).await?.unwrap_or(false))
 }
-
-/// The live workspaces of a customer.
-pub(crate) async fn live_workspaces(
-    tx: &mut Tx,
-    customer: Id<id::Customer>,
-) -> Result<Vec<Id<id::Workspace>>, StorageError> {
-    const FIND: &str =
-        "SELECT id AS value FROM workspaces WHERE customer_id = $1 AND deleted_at IS NULL ORDER BY id";
-    query(FIND).bind(customer).values(tx).await
-}
