@@ -13,7 +13,7 @@ use agentrouter_api::workspaces::workspaces_service_server::WorkspacesServiceSer
 use agentrouter_api::{DESCRIPTOR_POOL, FILE_DESCRIPTOR_SET};
 use agentrouter_audit::Audit;
 use agentrouter_configurator::{Configurator, Presence};
-use agentrouter_gateway::Transcoder;
+use agentrouter_gateway::{Options, Transcoder};
 use agentrouter_identity::{Authenticator, KeyUsage, SigningKeys};
 use agentrouter_projects::Projects;
 use agentrouter_providers::{McpProfiles, McpServers, Providers};
@@ -76,7 +76,9 @@ pub(crate) async fn wire(deps: &Deps, shutdown: &CancellationToken) -> Result<Wi
     let policies = Policies::load(&DESCRIPTOR_POOL).map_err(|problem| anyhow!(problem))?;
     let enforce = EnforceLayer::new(policies, Arc::clone(&authenticator) as _, deps.db.clone());
     let grpc = enforce.layer(services.routes());
-    let rest = Transcoder::new(DESCRIPTOR_POOL.clone(), grpc.clone()).context("REST routes")?;
+    // People paste curl lines without a content type, and every call needs a bearer token anyway.
+    let options = Options { form_type_is_json: true, ..Options::default() };
+    let rest = Transcoder::with_options(DESCRIPTOR_POOL.clone(), grpc.clone(), options).context("REST routes")?;
     let grpc = tonic_web::GrpcWebLayer::new().layer(grpc);
 
     let protocols = tower::service_fn(move |request: Request| {

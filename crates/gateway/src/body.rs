@@ -13,6 +13,9 @@ use tonic::Code;
 use crate::failure::Failure;
 use crate::options::{ACCEPT_PATCH, ACCEPT_POST, JSON};
 
+/// What `curl -d` says of every body unless told otherwise.
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// Refuses a body by its length, before any of it is read: a client that waits
 /// for `100 Continue` then never sends it.
 pub(crate) fn check_length(body: &impl Body, limit: usize) -> Result<(), Failure> {
@@ -23,7 +26,7 @@ pub(crate) fn check_length(body: &impl Body, limit: usize) -> Result<(), Failure
 }
 
 /// Refuses a body that is not plain JSON by its headers, again before reading it.
-pub(crate) fn check_type(method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
+pub(crate) fn check_type(method: &Method, headers: &HeaderMap, form_is_json: bool) -> Result<(), Failure> {
     let encoded = headers
         .get_all(header::CONTENT_ENCODING)
         .iter()
@@ -36,6 +39,7 @@ pub(crate) fn check_type(method: &Method, headers: &HeaderMap) -> Result<(), Fai
     match (types.next(), types.next()) {
         (None, _) => Ok(()),
         (Some(one), None) if is_json(one) => Ok(()),
+        (Some(one), None) if form_is_json && one == FORM => Ok(()),
         _ => {
             let failure = unsupported("the request body must be `application/json` in UTF-8");
             let failure = failure.with_header(header::ACCEPT, JSON);

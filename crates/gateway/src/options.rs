@@ -11,6 +11,10 @@ use crate::headers::HeaderPolicy;
 pub struct Options {
     /// Largest request body in bytes; a larger one is refused with 413.
     pub max_body_bytes: usize,
+    /// Read a body of the type `application/x-www-form-urlencoded` as JSON, because that is what `curl -d`
+    /// calls the JSON it sends unless told otherwise. Off: such a body is refused with 415. No form is read
+    /// either way.
+    pub form_type_is_json: bool,
     /// Most query parameters of one request.
     pub max_query_parameters: usize,
     /// The `domain` of the `ErrorInfo` in errors this crate finds itself.
@@ -34,6 +38,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             max_body_bytes: 4 << 20,
+            form_type_is_json: false,
             max_query_parameters: 1000,
             error_domain: "agentrouter".to_owned(),
             headers: HeaderPolicy::default(),

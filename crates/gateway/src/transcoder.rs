@@ -164,7 +164,7 @@ impl Shared {
         let timeout = headers::timeout(&parts.headers)?;
         body::check_length(&body, limit)?;
         if !matches!(route.body, BodyRule::None) && !body.is_end_stream() {
-            body::check_type(&parts.method, &parts.headers)?;
+            body::check_type(&parts.method, &parts.headers, self.options.form_type_is_json)?;
         }
         let body = body::read(body, limit).await?;
         let frame = request::frame(

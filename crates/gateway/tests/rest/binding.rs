@@ -254,6 +254,19 @@ async fn other_media_types_are_415() {
     assert_eq!(send(&transcoder(), empty).await.status, 200);
 }
 
+/// A3 #48: what `curl -d` sends unless told otherwise, where the operator lets it in.
+#[tokio::test]
+async fn json_under_the_form_type_is_an_option() {
+    let options = agentrouter_gateway::Options { form_type_is_json: true, ..Default::default() };
+    let transcoder = transcoder_with(options);
+    for (body, status) in [(r#"{"s":"é"}"#, 200), ("s=x", 400)] {
+        let mut request = request("POST", "/v1/create", body);
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(header::CONTENT_TYPE, form);
+        assert_eq!(send(&transcoder, request).await.status, status, "{body}");
+    }
+}
+
 /// A9 #100.
 #[tokio::test]
 async fn a_body_over_the_limit_is_413() {
