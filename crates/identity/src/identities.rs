@@ -34,8 +34,7 @@ pub(crate) async fn update(
     if let Some(email) = &change.email {
         lock_email(tx, customer, email).await?;
     }
-    lock(tx, id).await?;
-    let old = get(tx, customer, id).await?;
+    let old = lock(tx, customer, id).await?;
     check_revision(&old, expected_revision)?;
     let display_name = change.display_name.unwrap_or_else(|| old.display_name.clone());
     let email = change.email.unwrap_or_else(|| old.email.clone());
@@ -59,8 +58,7 @@ pub(crate) async fn delete(
     id: Id<id::Identity>,
     expected_revision: Option<i64>,
 ) -> Result<(), Fault> {
-    lock(tx, id).await?;
-    let identity = get(tx, customer, id).await?;
+    let identity = lock(tx, customer, id).await?;
     check_revision(&identity, expected_revision)?;
     let keys = api_keys::of_identity(tx, customer, id).await?;
     for key in &keys {
@@ -81,14 +79,20 @@ pub(crate) async fn delete(
     Ok(())
 }
 
-/// An identity of the customer that stays until the transaction ends, for rows that refer to it.
+/// Checks that an identity of the customer exists, and keeps it until the transaction ends.
 pub(crate) async fn hold(tx: &mut Tx, customer: Id<Customer>, id: Id<id::Identity>) -> Result<(), Fault> {
-    lock(tx, id).await?;
-    get(tx, customer, id).await.map(|_| ())
+    existing(id, identities::hold(tx, customer, id).await?).map(|_| ())
+}
+
+async fn lock(tx: &mut Tx, customer: Id<Customer>, id: Id<id::Identity>) -> Result<IdentityRow, Fault> {
+    existing(id, identities::lock(tx, customer, id).await?)
 }
 
 async fn get(tx: &mut Tx, customer: Id<Customer>, id: Id<id::Identity>) -> Result<IdentityRow, Fault> {
-    let found = identities::find(tx, customer, id).await?;
+    existing(id, identities::find(tx, customer, id).await?)
+}
+
+fn existing(id: Id<id::Identity>, found: Option<IdentityRow>) -> Result<IdentityRow, Fault> {
     found.ok_or_else(|| Fault::not_found::<id::Identity>(id))
 }
 
@@ -97,11 +101,6 @@ fn check_revision(identity: &IdentityRow, expected: Option<i64>) -> Result<(), F
         Some(expected) if expected != identity.revision => Err(Fault::etag_mismatch()),
         _ => Ok(()),
     }
-}
-
-/// Whoever changes or deletes an identity and whoever refers to it take turns.
-async fn lock(tx: &mut Tx, id: Id<id::Identity>) -> Result<(), Fault> {
-    Ok(tx.lock(&format!("identity:{id}")).await?)
 }
 
 /// Whoever gives out an e-mail address takes turns with whoever else does.

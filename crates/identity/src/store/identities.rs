@@ -4,7 +4,7 @@ use agentrouter_kernel::Timestamp;
 use agentrouter_kernel::filter::{Field, FieldKind};
 use agentrouter_kernel::id::{Customer, Id, Identity};
 use agentrouter_rpc::ListSpec;
-use agentrouter_storage::{Source, StorageError, Tx, query, row};
+use agentrouter_storage::{Source, Sql, StorageError, Tx, query, row};
 
 use crate::model::{IdentityKind, NewIdentity};
 
@@ -22,9 +22,19 @@ row! {
     }
 }
 
+/// Identities of the customer `$1`.
+macro_rules! select {
+    ($($more:literal),*) => {
+        concat!(
+            "SELECT id, display_name, email, kind, revision, created_at, updated_at \
+             FROM identities WHERE customer_id = $1",
+            $($more),*
+        )
+    };
+}
+
 pub(crate) const LIST: ListSpec = ListSpec {
-    select: "SELECT id, display_name, email, kind, revision, created_at, updated_at \
-         FROM identities WHERE customer_id = $1",
+    select: select!(),
     fields: &[
         Field { name: "display_name", column: "display_name", kind: FieldKind::Text, sortable: true },
         Field { name: "email", column: "email", kind: FieldKind::Text, sortable: true },
@@ -40,9 +50,29 @@ pub(crate) async fn find(
     customer: Id<Customer>,
     id: Id<Identity>,
 ) -> Result<Option<IdentityRow>, StorageError> {
-    const FIND: &str = "SELECT id, display_name, email, kind, revision, created_at, updated_at \
-         FROM identities WHERE customer_id = $1 AND id = $2";
-    query(FIND).bind(customer).bind(id).optional(source).await
+    query(select!(" AND id = $2")).bind(customer).bind(id).optional(source).await
+}
+
+/// Finds an identity and keeps everybody else from changing, deleting or referring to it until the transaction ends.
+pub(crate) async fn lock(
+    tx: &mut Tx,
+    customer: Id<Customer>,
+    id: Id<Identity>,
+) -> Result<Option<IdentityRow>, StorageError> {
+    const LOCK: Sql =
+        Sql::Each { sqlite: select!(" AND id = $2"), postgres: select!(" AND id = $2", " FOR UPDATE") };
+    query(LOCK).bind(customer).bind(id).optional(tx).await
+}
+
+/// Finds an identity and keeps it from being deleted until the transaction ends, for rows that refer to it.
+pub(crate) async fn hold(
+    tx: &mut Tx,
+    customer: Id<Customer>,
+    id: Id<Identity>,
+) -> Result<Option<IdentityRow>, StorageError> {
+    const HOLD: Sql =
+        Sql::Each { sqlite: select!(" AND id = $2"), postgres: select!(" AND id = $2", " FOR KEY SHARE") };
+    query(HOLD).bind(customer).bind(id).optional(tx).await
 }
 
 /// Inserts an identity; false where its e-mail address is taken.

@@ -6,7 +6,7 @@ use agentrouter_api::identity as pb;
 use agentrouter_api::identity::identities_service_server::IdentitiesService;
 use agentrouter_kernel::Principal;
 use agentrouter_kernel::id::{Id, Member, Project};
-use agentrouter_storage::query;
+use agentrouter_storage::{Tx, query};
 use agentrouter_testkit::{TestDb, on_both_engines, refused};
 use tonic::{Code, Response, Status};
 
@@ -17,6 +17,7 @@ on_both_engines!(
     nobody_deletes_an_identity_with_a_key_above_the_own_role,
     the_last_operator_key_keeps_its_identity,
     an_identity_can_be_deleted_while_keys_are_made_for_it,
+    an_identity_can_be_deleted_while_it_becomes_a_member,
 );
 
 async fn delete(
@@ -32,7 +33,8 @@ async fn delete(
     world.identities.delete_identity(by(caller, message)).await
 }
 
-async fn add_member(world: &World, project: Id<Project>, identity: &str) {
+/// Inserts a membership, and leaves it to the caller to commit it.
+async fn add_member(world: &World, project: Id<Project>, identity: &str) -> Tx {
     let mut tx = world.test.db.begin().await.unwrap();
     let now = tx.now().await.unwrap();
     query(
@@ -48,7 +50,7 @@ async fn add_member(world: &World, project: Id<Project>, identity: &str) {
     .execute(&mut tx)
     .await
     .unwrap();
-    tx.commit_unaudited("test data").await.unwrap();
+    tx
 }
 
 async fn everything_that_acts_for_it_ends(test: TestDb) {
@@ -57,7 +59,7 @@ async fn everything_that_acts_for_it_ends(test: TestDb) {
     let (ada, bob) = (world.identity("acme", "ada@a").await, world.identity("acme", "bob@a").await);
     let mut tokens = Vec::new();
     for identity in [&ada, &bob] {
-        add_member(&world, project, identity).await;
+        add_member(&world, project, identity).await.commit_unaudited("test data").await.unwrap();
         let message = pb::CreateApiKeyRequest { identity_id: identity.clone(), ..key("acme", "admin") };
         let made = world.key(&world.operator, message).await.key;
         let session = world.session(&world.principal(&made).await, "", "").await.token;
@@ -140,4 +142,19 @@ async fn an_identity_can_be_deleted_while_keys_are_made_for_it(test: TestDb) {
         let left = "SELECT COUNT(*) AS value FROM api_keys WHERE identity_id IS NOT NULL";
         assert_eq!(world.count(left).await, 0, "round {round}");
     }
+}
+
+async fn an_identity_can_be_deleted_while_it_becomes_a_member(test: TestDb) {
+    let world = World::new(test).await;
+    let project = world.test.project(world.acme, "default", true).await;
+    let identity = world.identity("acme", "").await;
+    let becoming = add_member(&world, project, &identity).await;
+    let commit = async {
+        tokio::task::yield_now().await;
+        becoming.commit_unaudited("test data").await.unwrap();
+    };
+    let (deleted, ()) = tokio::join!(delete(&world, &world.operator, &identity), commit);
+    deleted.unwrap();
+    assert_eq!(world.count("SELECT COUNT(*) AS value FROM project_members").await, 0);
+    assert_eq!(world.count("SELECT COUNT(*) AS value FROM identities").await, 0);
 }

@@ -29,6 +29,8 @@ use agentrouter_kernel::{Fault, FaultKind, Principal};
 use agentrouter_rpc::Authenticate;
 use agentrouter_storage::{Db, query};
 use agentrouter_testkit::{TestDb, call, request};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 
 /// The key that the first start of [`World`] is given.
@@ -164,6 +166,25 @@ async fn authenticator(test: &TestDb, db: &Db) -> (Arc<Authenticator>, Arc<Signi
     let signing = Arc::new(SigningKeys::load_or_create(db, &test.deps().keyring).await.unwrap());
     let (authenticator, usage) = Authenticator::new(db.clone(), Arc::clone(&signing));
     (Arc::new(authenticator), signing, usage)
+}
+
+/// Starts eight replicas at once, each with connections of its own, and returns what each came to.
+async fn start_together<T, F>(test: &TestDb, start: impl Fn(Db) -> F) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    const REPLICAS: usize = 8;
+    let barrier = Arc::new(Barrier::new(REPLICAS));
+    let mut starts = JoinSet::new();
+    for _ in 0..REPLICAS {
+        let (barrier, started) = (Arc::clone(&barrier), start(test.reopen().await));
+        starts.spawn(async move {
+            barrier.wait().await;
+            started.await
+        });
+    }
+    starts.join_all().await
 }
 
 /// Asks as the enforcement layer does, which takes off up to two prefixes.

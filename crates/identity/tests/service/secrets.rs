@@ -5,7 +5,8 @@ use agentrouter_identity::secrets::{KeyringError, has_kek_check, page_key, verif
 use agentrouter_kernel::page::{CursorValue, PageScope};
 use agentrouter_storage::query;
 use agentrouter_testkit::{TestDb, on_both_engines};
-use tokio::task::JoinSet;
+
+use crate::start_together;
 
 on_both_engines!(
     page_tokens_are_good_on_every_replica,
@@ -38,16 +39,12 @@ async fn page_tokens_are_good_on_every_replica(test: TestDb) {
 }
 
 async fn replicas_that_start_together_share_one_page_key(test: TestDb) {
-    let mut starts = JoinSet::new();
-    for _ in 0..8 {
-        let db = test.reopen().await;
-        starts.spawn(async move {
-            let keyring = ring(&[("a", 1)]);
-            verify_keyring(&db, &keyring).await.unwrap();
-            page_key(&db, &keyring).await.unwrap().seal(SCOPE, &vec![CursorValue::Integer(7)]).unwrap()
-        });
-    }
-    let tokens = starts.join_all().await;
+    let tokens = start_together(&test, |db| async move {
+        let keyring = ring(&[("a", 1)]);
+        verify_keyring(&db, &keyring).await.unwrap();
+        page_key(&db, &keyring).await.unwrap().seal(SCOPE, &vec![CursorValue::Integer(7)]).unwrap()
+    })
+    .await;
     assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
     let names: Vec<String> =
         query("SELECT name AS value FROM server_secrets ORDER BY name").values(&test.db).await.unwrap();

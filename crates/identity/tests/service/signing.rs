@@ -12,9 +12,8 @@ use agentrouter_testkit::{TestDb, on_both_engines};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
-use tokio::task::JoinSet;
 
-use crate::{World, authenticate, authenticator};
+use crate::{World, authenticate, authenticator, start_together};
 
 on_both_engines!(
     replicas_that_start_together_make_one_key,
@@ -41,14 +40,11 @@ fn kid_of(token: &str) -> String {
 
 async fn replicas_that_start_together_make_one_key(test: TestDb) {
     let keyring = test.deps().keyring;
-    let mut starts = JoinSet::new();
-    for _ in 0..8 {
-        let (db, keyring) = (test.reopen().await, Arc::clone(&keyring));
-        starts.spawn(async move {
-            SigningKeys::load_or_create(&db, &keyring).await.unwrap().jwks_json().await.unwrap()
-        });
-    }
-    let published = starts.join_all().await;
+    let published = start_together(&test, move |db| {
+        let keyring = Arc::clone(&keyring);
+        async move { SigningKeys::load_or_create(&db, &keyring).await.unwrap().jwks_json().await.unwrap() }
+    })
+    .await;
     assert_eq!(query(KEYS).value::<i64>(&test.db).await.unwrap(), Some(1));
     assert!(published.iter().all(|json| *json == published[0]), "{published:?}");
 }
