@@ -143,6 +143,7 @@ async fn show(
 
     let folder = data_dir.join("data-plane");
     let target = DirTarget::open(&folder)?;
+    let held = target.clone();
     let (reports, mut applied) = mpsc::unbounded_channel();
     let worker = Worker::new(WorkerConfig::new(base_url, Token::new(token)), Arc::new(target))?.on_report(
         move |report| {
@@ -173,7 +174,7 @@ async fn show(
         }
     }
     let status = converged(&mut workspaces).await?;
-    say(&table(&status)?)?;
+    say(&table(&status, &held)?)?;
     Ok(worker)
 }
 
@@ -266,16 +267,19 @@ fn new_or_there<T>(created: Result<T, Status>) -> Result<()> {
     }
 }
 
-fn table(status: &workspaces_pb::WorkspaceStatus) -> Result<String> {
+fn table(status: &workspaces_pb::WorkspaceStatus, held: &DirTarget) -> Result<String> {
+    let observed = held.observed().context("the worker's folder")?;
     let mut text = format!("workspace {WORKSPACE} has converged:\n");
-    writeln!(text, "  {:<16} {:<8} {:>7} {:>7}", "SLOT", "USER", "DESIRED", "APPLIED")?;
+    writeln!(text, "  {:<16} {:<8} {:>7} {:>7} {:>5}  FILE", "SLOT", "USER", "DESIRED", "APPLIED", "HOLDS")?;
     for slot in &status.slots {
         let name = slot.config_type().as_str_name().trim_start_matches("CONFIG_TYPE_").to_lowercase();
-        writeln!(
-            text,
-            "  {name:<16} {:<8} {:>7} {:>7}",
-            slot.user_id, slot.desired_version, slot.applied_version
-        )?;
+        let seen = observed.iter().find(|seen| {
+            (seen.config_type, &seen.user_id, &seen.key_id) == (slot.config_type, &slot.user_id, &slot.key_id)
+        });
+        let (holds, file) = seen.map_or((0, None), |seen| (seen.version, held.file(&seen.into())));
+        let file = file.map_or_else(|| "-".to_owned(), |file| file.display().to_string());
+        let (user, desired, applied) = (&slot.user_id, slot.desired_version, slot.applied_version);
+        writeln!(text, "  {name:<16} {user:<8} {desired:>7} {applied:>7} {holds:>5}  {file}")?;
     }
     Ok(text.trim_end().to_owned())
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 /// Leases that ran out and retries that are due are looked for this often; a poll finds its own at once.
 const SETTLE: Duration = Duration::from_millis(500);
 const PRESENCE: Duration = Duration::from_secs(1);
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 const SWEEP_LIMIT: i64 = 1_000;
 
 /// Starts all of it.

@@ -53,16 +53,18 @@ pub(crate) async fn wire(deps: &Deps, shutdown: &CancellationToken) -> Result<Wi
     let presence = Arc::new(Presence::default());
     let (health, health_service) = tonic_health::server::health_reporter();
 
-    let reflection = || {
+    // Each version of reflection tells of itself, and here of the other one, too.
+    let reflection = |other| {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(other)
     };
     let mut services = Routes::builder();
     services
         .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(reflection(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET).build_v1()?)
+        .add_service(reflection(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET).build_v1alpha()?)
         .add_service(TenancyServiceServer::new(Tenancy::new(deps.clone())))
         .add_service(ProjectsServiceServer::new(Projects::new(deps.clone())))
         .add_service(ProvidersServiceServer::new(Providers::new(deps.clone())))
@@ -78,7 +80,8 @@ pub(crate) async fn wire(deps: &Deps, shutdown: &CancellationToken) -> Result<Wi
     let grpc = enforce.layer(services.routes());
     // People paste curl lines without a content type, and every call needs a bearer token anyway.
     let options = Options { form_type_is_json: true, ..Options::default() };
-    let rest = Transcoder::with_options(DESCRIPTOR_POOL.clone(), grpc.clone(), options).context("REST routes")?;
+    let rest =
+        Transcoder::with_options(DESCRIPTOR_POOL.clone(), grpc.clone(), options).context("REST routes")?;
     let grpc = tonic_web::GrpcWebLayer::new().layer(grpc);
 
     let protocols = tower::service_fn(move |request: Request| {

@@ -19,13 +19,15 @@ on_both_engines!(a_change_reaches_the_data_plane, by_hand_over_rest);
 async fn a_change_reaches_the_data_plane(db: TestDb) {
     let server = TestServer::start(db).await;
     prepare(&server).await;
-    let issued = server.ok(Method::POST, "/v1/customers/acme/workspaces/edge:issueToken", Some(json!({}))).await;
+    let issued =
+        server.ok(Method::POST, "/v1/customers/acme/workspaces/edge:issueToken", Some(json!({}))).await;
     let folder = tempfile::tempdir().unwrap();
     let target = DirTarget::open(folder.path().join("applied")).unwrap();
     let stop = CancellationToken::new();
     let token = Token::new(issued["token"].as_str().unwrap());
     let worker = Worker::new(WorkerConfig::new(&server.base_url, token), Arc::new(target)).unwrap();
-    let worker = tokio::spawn(worker.run(stop.clone()));
+    let mut working = tokio::task::JoinSet::new();
+    working.spawn(worker.run(stop.clone()));
 
     let status = converged(&server, 1).await;
     assert_eq!(status["slots"][0]["config_type"], "CONFIG_TYPE_PROVIDERS");
@@ -49,7 +51,7 @@ async fn a_change_reaches_the_data_plane(db: TestDb) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     stop.cancel();
-    worker.await.unwrap();
+    working.join_all().await;
     server.stop().await;
 }
 
@@ -57,7 +59,8 @@ async fn a_change_reaches_the_data_plane(db: TestDb) {
 async fn by_hand_over_rest(db: TestDb) {
     let server = TestServer::start(db).await;
     prepare(&server).await;
-    let issued = server.ok(Method::POST, "/v1/customers/acme/workspaces/edge:issueToken", Some(json!({}))).await;
+    let issued =
+        server.ok(Method::POST, "/v1/customers/acme/workspaces/edge:issueToken", Some(json!({}))).await;
     let worker = format!("Bearer ak-{}", issued["token"].as_str().unwrap());
     let call = async |method: Method, path: &str, body: Option<Value>| -> Value {
         let response = server.rest_as(&worker, method, path, body).await;
@@ -67,7 +70,10 @@ async fn by_hand_over_rest(db: TestDb) {
     };
     let pending = call(Method::GET, "/configurator/v1/pending-events?limit=10", None).await;
     let event = pending["events"][0].clone();
-    assert_eq!((event["version"].as_str(), event["status"].as_str()), (Some("1"), Some("EVENT_STATUS_PENDING")));
+    assert_eq!(
+        (event["version"].as_str(), event["status"].as_str()),
+        (Some("1"), Some("EVENT_STATUS_PENDING"))
+    );
     let claim = json!({"event_id": event["id"], "worker_id": "by-hand"});
     let claim = call(Method::POST, "/configurator/v1/acknowledge-event", Some(claim)).await;
     assert_eq!(claim["success"], true);
@@ -77,7 +83,10 @@ async fn by_hand_over_rest(db: TestDb) {
     let done = json!({"event_id": event["id"], "success": true, "claim_token": claim["claim_token"]});
     let done = call(Method::POST, "/configurator/v1/complete-event", Some(done)).await;
     assert_eq!(done, json!({"success": true}));
-    assert_eq!(call(Method::GET, "/configurator/v1/pending-events", None).await, json!({"events": [], "renewed": []}));
+    assert_eq!(
+        call(Method::GET, "/configurator/v1/pending-events", None).await,
+        json!({"events": [], "renewed": []})
+    );
     converged(&server, 1).await;
 
     // A poll that waits ends as soon as there is something.
@@ -106,7 +115,8 @@ async fn converged(server: &TestServer, version: i64) -> Value {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         let status = server.ok(Method::GET, "/v1/customers/acme/workspaces/edge/status", None).await;
-        if status["converged"] == true && status["slots"][0]["applied_version"] == version.to_string() {
+        if status["converged"] == true && status["slots"][0]["applied_version"] == json!(version.to_string())
+        {
             return status;
         }
         assert!(tokio::time::Instant::now() < deadline, "not converged: {status}");

@@ -1,0 +1,120 @@
+//! grpcurl, which knows nothing but what reflection tells it: lists and describes every service, and runs the main
+//! job. And gRPC-Web, which browsers speak.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected must stop")]
+
+mod common;
+
+use agentrouter_testkit::{TestDb, on_both_engines};
+use common::{OPERATOR_KEY, TestServer};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+on_both_engines!(reflection_tells_everything, the_main_job, grpc_web_is_served);
+
+/// Runs grpcurl and returns what it printed.
+async fn grpcurl(server: &TestServer, token: &str, arguments: &[&str], target: &[&str]) -> String {
+    #[expect(clippy::disallowed_methods, reason = "tests have no configuration to read it from")]
+    let program = std::env::var("AGENTROUTER_TEST_GRPCURL")
+        .expect("AGENTROUTER_TEST_GRPCURL is not set; run the tests with `cargo xtask test`");
+    let header = format!("authorization: Bearer {token}");
+    let output = Command::new(program)
+        .args(["-plaintext", "-H", &header])
+        .args(arguments)
+        .arg(server.running.address.to_string())
+        .args(target)
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{target:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn call(server: &TestServer, token: &str, method: &str, request: &Value) -> Value {
+    let printed = grpcurl(server, token, &["-d", &request.to_string()], &[method]).await;
+    serde_json::from_str(&printed).unwrap()
+}
+
+async fn reflection_tells_everything(db: TestDb) {
+    let server = TestServer::start(db).await;
+    let listed = grpcurl(&server, OPERATOR_KEY, &[], &["list"]).await;
+    let services: Vec<_> = agentrouter_api::DESCRIPTOR_POOL
+        .services()
+        .map(|service| service.full_name().to_owned())
+        .filter(|name| name.starts_with("agentrouter."))
+        .collect();
+    assert!(services.len() >= 10);
+    for service in &services {
+        assert!(listed.lines().any(|line| line == service), "{service} is not in {listed}");
+        let described = grpcurl(&server, OPERATOR_KEY, &[], &["describe", service]).await;
+        assert!(described.contains("rpc "), "{described}");
+    }
+    for other in [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ] {
+        assert!(listed.lines().any(|line| line == other), "{other} is not in {listed}");
+    }
+    let health = call(&server, "nobody", "grpc.health.v1.Health/Check", &json!({})).await;
+    assert_eq!(health, json!({"status": "SERVING"}));
+    server.stop().await;
+}
+
+async fn the_main_job(db: TestDb) {
+    let server = TestServer::start(db).await;
+    let operator = |method: &'static str, request: Value| {
+        let server = &server;
+        async move { call(server, OPERATOR_KEY, method, &request).await }
+    };
+    operator("agentrouter.tenancy.v1.TenancyService/CreateCustomer", json!({"customerId": "acme"})).await;
+    let edge = json!({"customerId": "acme", "workspaceId": "edge"});
+    operator("agentrouter.workspaces.v1.WorkspacesService/CreateWorkspace", edge.clone()).await;
+    let provider = json!({
+        "customerId": "acme", "providerId": "openai", "schema": "PROVIDER_SCHEMA_OPENAI",
+        "baseUrl": "https://api.openai.example/v1",
+    });
+    operator("agentrouter.providers.v1.ProvidersService/CreateProvider", provider).await;
+    let issued =
+        operator("agentrouter.workspaces.v1.WorkspacesService/IssueWorkspaceToken", edge.clone()).await;
+    let token = issued["token"].as_str().unwrap();
+    let worker = |method: &str, request: Value| {
+        let (server, method) = (&server, format!("agentrouter.configurator.v1.ConfiguratorService/{method}"));
+        async move { call(server, token, &method, &request).await }
+    };
+    let pending = worker("ListPendingEvents", json!({"wait": "10s"})).await;
+    let event = &pending["events"][0]["id"];
+    let claim = worker("AcknowledgeEvent", json!({"eventId": event, "workerId": "grpcurl"})).await;
+    let query = json!({"queries": [{"userId": "system", "configType": "CONFIG_TYPE_PROVIDERS"}]});
+    let configuration = worker("GetConfiguration", query).await;
+    assert_eq!(configuration["configurations"][0]["providers"]["providers"][0]["providerId"], "openai");
+    let done = json!({"eventId": event, "success": true, "claimToken": claim["claimToken"]});
+    assert_eq!(worker("CompleteEvent", done).await, json!({"success": true}));
+    let status = operator("agentrouter.workspaces.v1.WorkspacesService/GetWorkspaceStatus", edge).await;
+    assert_eq!(status["converged"], true);
+    server.stop().await;
+}
+
+async fn grpc_web_is_served(db: TestDb) {
+    let server = TestServer::start(db).await;
+    // One empty, uncompressed message.
+    let response = server
+        .http
+        .request(
+            Method::POST,
+            format!("{}/agentrouter.tenancy.v1.TenancyService/ListCustomers", server.base_url),
+        )
+        .header("authorization", format!("Bearer {OPERATOR_KEY}"))
+        .header("content-type", "application/grpc-web+proto")
+        .body(vec![0, 0, 0, 0, 0])
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/grpc-web+proto");
+    let body = response.bytes().await.unwrap();
+    let text = String::from_utf8_lossy(&body);
+    assert!(text.contains("default") && text.contains("grpc-status:0"), "{text:?}");
+    server.stop().await;
+}
