@@ -55,7 +55,8 @@ async fn retire(tx: &mut Tx, customer: Id<Customer>, workspace: Option<Id<Worksp
     const RETIRE: &str = "UPDATE liaison_configuration_events \
          SET status = CASE WHEN status = 'failed' THEN 'failed' ELSE 'superseded' END, \
              is_open = FALSE, stuck = FALSE, due_at = NULL, completed_at = COALESCE(completed_at, :now) \
-         WHERE customer_id = $1 AND workspace_id = COALESCE($2, workspace_id) AND is_open = TRUE";
+         WHERE workspace_id IN (SELECT id FROM workspaces WHERE customer_id = $1 AND id = COALESCE($2, id)) \
+         AND is_open = TRUE";
     query(RETIRE).bind(customer).bind(workspace).execute(tx).await?;
     tx.announce(customer);
     Ok(())

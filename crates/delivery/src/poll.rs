@@ -24,9 +24,10 @@ pub async fn pending_of_workspace(
              WHERE s.workspace_id = $1 AND s.position < q.head) \
          OR EXISTS (SELECT 1 FROM liaison_configuration_events e WHERE e.workspace_id = $1 AND e.is_open = TRUE \
              AND e.due_at <= :now) THEN 1 ELSE 0 END AS BIGINT) AS value";
-    // What is pending while an older version of its slot is in flight waits for that one to end.
+    // What is pending while an older version of its slot is in flight waits for that one to end. The tenant is asked
+    // of the workspace: asked of the event, SQLite would walk all of the customer's.
     const PENDING: &str = select_events!(
-        "WHERE e.workspace_id = $1 AND e.customer_id = $2 AND e.is_open = TRUE AND e.status = 'pending' \
+        "WHERE e.workspace_id = $1 AND w.customer_id = $2 AND e.is_open = TRUE AND e.status = 'pending' \
          AND NOT EXISTS (SELECT 1 FROM liaison_configuration_events o WHERE o.workspace_id = e.workspace_id \
              AND o.configuration_id = e.configuration_id AND o.status = 'acknowledged') \
          ORDER BY e.position, e.id LIMIT $3"

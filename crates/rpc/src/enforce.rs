@@ -131,9 +131,7 @@ impl Shared {
             action: policy.audit_action().to_owned(),
             caller,
             origin: CallOrigin {
-                request_id: request.extensions.get::<RequestId>()
-                    .map(|id| id.0.clone())
-                    .unwrap_or_default(),
+                request_id: request.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
                 peer: request.extensions.get::<Peer>().map(|peer| peer.0.to_string()).unwrap_or_default(),
             },
             customer_header: text(headers, CUSTOMER_KEY)?,

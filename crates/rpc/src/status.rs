@@ -8,6 +8,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// Domain of every `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "agentrouter";
 
+/// Details travel in a header, and many clients refuse more than 8 KiB of those. The message counts all violations.
+const VIOLATIONS_MAX_BYTES: usize = 4096;
+
 /// The code of a kind of fault.
 pub fn code(kind: FaultKind) -> Code {
     match kind {
@@ -39,7 +42,10 @@ pub fn to_status(fault: &Fault) -> Status {
     }
     let mut details = ErrorDetails::new();
     details.set_error_info(fault.reason(), ERROR_DOMAIN, std::collections::HashMap::new());
+    let mut room = VIOLATIONS_MAX_BYTES;
     for violation in fault.violations() {
+        let Some(left) = room.checked_sub(violation.field.len() + violation.description.len()) else { break };
+        room = left;
         details.add_bad_request_violation(&violation.field, &violation.description);
     }
     if let Some(resource) = fault.resource() {
@@ -68,5 +74,25 @@ impl std::fmt::Display for Causes<'_> {
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentrouter_kernel::Violations;
+
+    use super::*;
+
+    #[test]
+    fn many_violations_fit_into_a_header() {
+        let mut violations = Violations::new();
+        for index in 0..1000 {
+            violations.add(format!("models[{index}]"), "must have 1 to 255 characters");
+        }
+        let status = to_status(&violations.finish().unwrap_err());
+        assert!(status.details().len() < 6 * 1024);
+        assert!(status.message().ends_with("(and 999 more)"), "{}", status.message());
+        let listed = status.get_details_bad_request().unwrap().field_violations;
+        assert!((50..1000).contains(&listed.len()), "{}", listed.len());
     }
 }

@@ -44,7 +44,12 @@ pub fn session(customer: Id<Customer>, slug: &str, identity: Id<Identity>, role:
 }
 
 /// A workspace token.
-pub fn workspace(customer: Id<Customer>, slug: &str, workspace: Id<Workspace>, workspace_slug: &str) -> Principal {
+pub fn workspace(
+    customer: Id<Customer>,
+    slug: &str,
+    workspace: Id<Workspace>,
+    workspace_slug: &str,
+) -> Principal {
     Principal {
         credential: CredentialKind::Workspace,
         credential_id: format!("tok_{workspace}"),

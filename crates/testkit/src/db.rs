@@ -74,7 +74,10 @@ impl TestDb {
         query("INSERT INTO customers (id, slug, display_name, description, labels, revision, created_at, updated_at) VALUES ($1, $2, $2, '', '{}', 1, $3, $3)")
             .bind(id).bind(slug).bind(now).execute(&mut tx).await.expect("a customer");
         query("INSERT INTO customer_sequences (customer_id, head) VALUES ($1, 0)")
-            .bind(id).execute(&mut tx).await.expect("its sequence");
+            .bind(id)
+            .execute(&mut tx)
+            .await
+            .expect("its sequence");
         tx.commit_unaudited("test data").await.expect("a commit");
         id
     }
@@ -110,7 +113,11 @@ impl TestDb {
                VALUES ($1, $2, $3, (SELECT COALESCE(MAX(number), 0) + 1 FROM workspaces), $3, '{}', 1, $4, $4)")
             .bind(id).bind(customer).bind(slug).bind(now).execute(&mut tx).await.expect("a workspace");
         query("INSERT INTO workspace_sync (workspace_id, customer_id, position) VALUES ($1, $2, 0)")
-            .bind(id).bind(customer).execute(&mut tx).await.expect("its position");
+            .bind(id)
+            .bind(customer)
+            .execute(&mut tx)
+            .await
+            .expect("its position");
         tx.commit_unaudited("test data").await.expect("a commit");
         id
     }
