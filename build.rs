@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Asked for at run time: clones that share a target folder share the built script, too.
+    let package = env::var_os("CARGO_MANIFEST_DIR").ok_or("no CARGO_MANIFEST_DIR")?;
+    let proto = Path::new(&package).join("../../proto");
     let mut files = Vec::new();
     find_protos(&proto.join("agentrouter"), &mut files)?;
     // Nothing of ours imports these, but error details are rendered from their descriptors.
     files.push(proto.join("google/rpc/error_details.proto"));
     files.push(proto.join("google/rpc/status.proto"));
     files.sort();
-    println!("cargo:rerun-if-changed={}", proto.display());
+    println!("cargo:rerun-if-changed=../../proto");
 
     let mut compiler = protox::Compiler::new([&proto])?;
     compiler.include_source_info(true).include_imports(true).open_files(&files)?;

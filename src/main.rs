@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use agentrouter::cli::{Cli, Command};
 use agentrouter::config::{Config, ServeArgs, StoreConfig, environment};
+use agentrouter::server::Signals;
 use agentrouter::{demo, keys, server, store, telemetry};
 use anyhow::Result;
 use clap::Parser;
@@ -40,5 +41,11 @@ async fn run(command: Command) -> Result<()> {
 async fn serve(args: &ServeArgs) -> Result<()> {
     let config = Config::load(args, &environment)?;
     telemetry::start(&config.log)?;
-    server::start(config).await?.until_signalled().await
+    let mut signals = Signals::catch()?;
+    // What a start leaves half done does not harm the next one.
+    let running = tokio::select! {
+        running = server::start(config) => running?,
+        () = signals.received() => return Ok(()),
+    };
+    running.until_signalled(&mut signals).await
 }

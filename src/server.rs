@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -82,13 +83,13 @@ impl Running {
         Ok(())
     }
 
-    /// Serves until the process is told to stop by SIGINT or SIGTERM.
+    /// Serves until the process is told to stop.
     ///
     /// # Errors
     /// Where serving fails.
-    pub async fn until_signalled(mut self) -> Result<()> {
+    pub async fn until_signalled(mut self, signals: &mut Signals) -> Result<()> {
         tokio::select! {
-            () = signalled() => tracing::info!("stopping"),
+            () = signals.received() => tracing::info!("stopping"),
             served = &mut self.serving => {
                 served.context("the server task")??;
                 anyhow::bail!("the server stopped by itself");
@@ -98,17 +99,42 @@ impl Running {
     }
 }
 
+/// SIGINT and SIGTERM, which no longer end the process by themselves once this is made.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Begins to catch them. Done before anything is served, so that no call is cut off by an early one.
+    ///
+    /// # Errors
+    /// Where the operating system refuses.
+    pub fn catch() -> Result<Self> {
+        let caught = |kind, name| signal(kind).with_context(|| format!("{name} cannot be caught"));
+        Ok(Self {
+            interrupt: caught(SignalKind::interrupt(), "SIGINT")?,
+            terminate: caught(SignalKind::terminate(), "SIGTERM")?,
+        })
+    }
+
+    /// Waits for either.
+    pub async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
 /// Waits for SIGINT or SIGTERM.
 pub async fn signalled() {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
+    match Signals::catch() {
+        Ok(mut signals) => signals.received().await,
         Err(error) => {
-            tracing::error!(%error, "SIGTERM cannot be heard");
-            return std::future::pending().await;
+            tracing::error!(error = format!("{error:#}"), "only a kill ends this");
+            std::future::pending::<()>().await;
         }
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }

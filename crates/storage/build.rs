@@ -6,11 +6,13 @@ use std::path::Path;
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
+    // Asked for at run time: clones that share a target folder share the built script, too.
+    let package = env::var_os("CARGO_MANIFEST_DIR").ok_or("no CARGO_MANIFEST_DIR")?;
+    let root = Path::new(&package).join("../../migrations");
     let mut code = String::new();
     for engine in ["sqlite", "postgres"] {
         let folder = root.join(engine);
-        println!("cargo:rerun-if-changed={}", folder.display());
+        println!("cargo:rerun-if-changed=../../migrations/{engine}");
         let mut files = Vec::new();
         for entry in fs::read_dir(&folder)? {
             files.push(entry?.path());

@@ -1,7 +1,10 @@
 //! A real server on a free port, on either engine, and clients to call it with.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
+#![expect(unreachable_pub, reason = "a module that each test binary compiles as its own")]
 #![expect(dead_code, reason = "every test binary uses a part of it")]
+
+pub mod program;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -46,9 +49,17 @@ impl TestServer {
     }
 
     /// A REST call with this `Authorization` header.
-    pub async fn rest_as(&self, authorization: &str, method: Method, path: &str, body: Option<Value>) -> Response {
-        let mut request =
-            self.http.request(method, format!("{}{path}", self.base_url)).header("authorization", authorization);
+    pub async fn rest_as(
+        &self,
+        authorization: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Response {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.base_url))
+            .header("authorization", authorization);
         if let Some(body) = body {
             request = request.json(&body);
         }

@@ -16,6 +16,8 @@ pub(crate) struct Delivery {
     id: Id<Event>,
     workspace: Id<Workspace>,
     configuration: Id<Configuration>,
+    /// Named, not looked up when the event is written: by then there may be a newer one, which comes on its own.
+    version: i64,
     position: i64,
 }
 
@@ -26,6 +28,7 @@ impl Delivery {
             id: event_id::derive(configuration.updated_at, workspace.number, configuration.position),
             workspace: workspace.id,
             configuration: configuration.id,
+            version: configuration.version,
             position: configuration.position,
         }
     }
@@ -50,6 +53,7 @@ row! {
     struct Offered {
         id: Id<Configuration>,
         workspace_id: Option<Id<Workspace>>,
+        version: i64,
         position: i64,
         broadcast_position: i64,
         deleted: bool,
@@ -95,7 +99,7 @@ pub async fn lay_out_customer(tx: &mut Tx, customer: Id<Customer>, limit: i64) -
 
 async fn lay_out(tx: &mut Tx, customer: Id<Customer>, behind: &[Behind]) -> Result<usize, StorageError> {
     const HEAD: &str = "SELECT head AS value FROM customer_sequences WHERE customer_id = $1";
-    const OFFERED: &str = "SELECT id, workspace_id, position, broadcast_position, deleted, updated_at \
+    const OFFERED: &str = "SELECT id, workspace_id, version, position, broadcast_position, deleted, updated_at \
          FROM liaison_configurations WHERE customer_id = $1 AND broadcast_position > $2 AND broadcast_position <= $3 \
          ORDER BY broadcast_position";
     const MOVE: Sql = Sql::Each {
@@ -115,6 +119,7 @@ async fn lay_out(tx: &mut Tx, customer: Id<Customer>, behind: &[Behind]) -> Resu
                     id: event_id::derive(slot.updated_at, workspace.number, slot.position),
                     workspace: workspace.workspace_id,
                     configuration: slot.id,
+                    version: slot.version,
                     position: slot.broadcast_position,
                 });
             }
@@ -132,6 +137,13 @@ pub(crate) async fn deliver(
     deliveries: &[Delivery],
     event_type: EventType,
 ) -> Result<Vec<Id<Event>>, StorageError> {
+    // As laying out does: whoever writes events of a workspace has its row, so that they do not write past each other.
+    const TAKE: Sql = Sql::Each {
+        sqlite: "UPDATE workspace_sync SET position = position WHERE workspace_id IN (SELECT unhex(value) FROM json_each($1))",
+        postgres: "UPDATE workspace_sync SET position = position WHERE workspace_id = ANY($1)",
+    };
+    let workspaces = deliveries.iter().map(|delivery| delivery.workspace.uuid()).collect();
+    query(TAKE).bind(Value::Uuids(workspaces)).execute(&mut *tx).await?;
     write(tx, deliveries, Some(event_type)).await?;
     Ok(deliveries.iter().map(|delivery| delivery.id).collect())
 }
@@ -167,7 +179,13 @@ pub(crate) async fn deliver_to_lagging(
     let position = next_position(tx, customer).await?;
     let deliveries: Vec<_> = lagging
         .into_iter()
-        .map(|workspace| Delivery { id: Id::new(now), workspace, configuration: configuration.id, position })
+        .map(|workspace| Delivery {
+            id: Id::new(now),
+            workspace,
+            configuration: configuration.id,
+            version: configuration.version,
+            position,
+        })
         .collect();
     tx.announce(customer);
     deliver(tx, &deliveries, event_type).await
@@ -218,22 +236,26 @@ async fn write(
         sqlite: "INSERT INTO liaison_configuration_events (id, customer_id, workspace_id, configuration_id, user_id, \
                  config_type, key_id, event_type, version, status, position, attempt, stuck, is_open, lease_micros, \
                  worker_id, claimed_by, outcome, error_message, created_at) \
-             SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($5, c.event_type), \
-                 c.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', \
-                 CASE WHEN CAST($5 AS TEXT) IS NULL THEN c.updated_at ELSE :now END \
-             FROM (SELECT unhex(a.value) AS id, unhex(b.value) AS workspace_id, unhex(c.value) AS configuration_id, p.value AS position \
+             SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($6, v.event_type), \
+                 v.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', \
+                 CASE WHEN CAST($6 AS TEXT) IS NULL THEN v.created_at ELSE :now END \
+             FROM (SELECT unhex(a.value) AS id, unhex(b.value) AS workspace_id, unhex(c.value) AS configuration_id, \
+                     n.value AS version, p.value AS position \
                  FROM json_each($1) a JOIN json_each($2) b ON b.key = a.key JOIN json_each($3) c ON c.key = a.key \
-                 JOIN json_each($4) p ON p.key = a.key) d \
-             JOIN liaison_configurations c ON c.id = d.configuration_id WHERE TRUE \
+                 JOIN json_each($4) n ON n.key = a.key JOIN json_each($5) p ON p.key = a.key) d \
+             JOIN liaison_configurations c ON c.id = d.configuration_id \
+             JOIN liaison_configuration_versions v ON v.configuration_id = c.id AND v.version = d.version WHERE TRUE \
              ON CONFLICT (id) DO NOTHING",
         postgres: "INSERT INTO liaison_configuration_events (id, customer_id, workspace_id, configuration_id, user_id, \
                  config_type, key_id, event_type, version, status, position, attempt, stuck, is_open, lease_micros, \
                  worker_id, claimed_by, outcome, error_message, created_at) \
-             SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($5, c.event_type), \
-                 c.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', \
-                 CASE WHEN CAST($5 AS TEXT) IS NULL THEN c.updated_at ELSE :now END \
-             FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[]) AS d (id, workspace_id, configuration_id, position) \
+             SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($6, v.event_type), \
+                 v.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', \
+                 CASE WHEN CAST($6 AS TEXT) IS NULL THEN v.created_at ELSE :now END \
+             FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[]) \
+                 AS d (id, workspace_id, configuration_id, version, position) \
              JOIN liaison_configurations c ON c.id = d.configuration_id \
+             JOIN liaison_configuration_versions v ON v.configuration_id = c.id AND v.version = d.version \
              ON CONFLICT (id) DO NOTHING",
     };
     if deliveries.is_empty() {
@@ -243,6 +265,7 @@ async fn write(
     let ids = column(|delivery| delivery.id.uuid());
     let workspaces = column(|delivery| delivery.workspace.uuid());
     let configurations = column(|delivery| delivery.configuration.uuid());
+    let versions = Value::Integers(deliveries.iter().map(|delivery| delivery.version).collect());
     let positions = Value::Integers(deliveries.iter().map(|delivery| delivery.position).collect());
     query(SUPERSEDE)
         .bind(ids.clone())
@@ -254,6 +277,7 @@ async fn write(
         .bind(ids)
         .bind(workspaces)
         .bind(configurations)
+        .bind(versions)
         .bind(positions)
         .bind(event_type.map(event_type_name))
         .execute(tx)

@@ -6,26 +6,33 @@ use agentrouter_storage::{Db, StorageError, Tx, query, row};
 use crate::ATTEMPTS_MAX;
 
 row! {
-    struct Expired {
+    struct DueEvent {
         id: Id<Event>,
         configuration_id: Option<Id<Configuration>>,
         customer_id: Id<Customer>,
         version: i64,
+        status: String,
         attempt: i64,
         newer: Option<Id<Event>>,
     }
 }
 
 /// Settles the events of one workspace: a claim whose lease ran out becomes pending again, is superseded where
-/// a newer version waits, or is stuck where its attempts are used up; a failed event that is due becomes pending.
-/// Returns how many changed.
+/// a newer version waits, or is stuck where its attempts are used up; a failed event that is due becomes pending,
+/// unless a newer version has come past it. Returns how many changed.
 pub async fn settle_workspace(tx: &mut Tx, workspace: Id<Workspace>) -> Result<u64, StorageError> {
-    const EXPIRED: &str = "SELECT e.id, e.configuration_id, e.customer_id, e.version, e.attempt, \
-             (SELECT p.id FROM liaison_configuration_events p WHERE p.workspace_id = e.workspace_id \
-              AND p.configuration_id = e.configuration_id AND p.status = 'pending') AS newer \
+    // A failure and a newer version may have been written at the same time, without seeing each other.
+    const DUE: &str = "SELECT e.id, e.configuration_id, e.customer_id, e.version, e.status, e.attempt, COALESCE( \
+             (SELECT n.id FROM liaison_configuration_events n WHERE n.workspace_id = e.workspace_id \
+              AND n.configuration_id = e.configuration_id AND n.status = 'pending'), \
+             (SELECT n.id FROM liaison_configuration_events n WHERE n.workspace_id = e.workspace_id \
+              AND n.configuration_id = e.configuration_id AND n.status = 'acknowledged' AND n.id <> e.id), \
+             (SELECT s.applied_event_id FROM workspace_slots s WHERE s.workspace_id = e.workspace_id \
+              AND s.configuration_id = e.configuration_id AND s.applied_version > e.version)) AS newer \
          FROM liaison_configuration_events e \
-         WHERE e.workspace_id = $1 AND e.is_open = TRUE AND e.status = 'acknowledged' AND e.due_at <= :now";
-    // Every update asks again whether the lease is over, so a completion or renewal in between stands.
+         WHERE e.workspace_id = $1 AND e.is_open = TRUE AND e.stuck = FALSE AND e.due_at <= :now \
+         AND e.status IN ('acknowledged', 'failed')";
+    // Every update asks again whether the event is due, so a completion or renewal in between stands.
     const REOPEN: &str = "UPDATE liaison_configuration_events SET status = 'pending', due_at = NULL \
          WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
     const SUPERSEDE: &str = "UPDATE liaison_configuration_events SET status = 'superseded', is_open = FALSE, \
@@ -33,24 +40,28 @@ pub async fn settle_workspace(tx: &mut Tx, workspace: Id<Workspace>) -> Result<u
     const GIVE_UP: &str = "UPDATE liaison_configuration_events SET status = 'failed', stuck = TRUE, due_at = NULL, \
          error_message = $2, completed_at = :now WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
     const RETRY: &str = "UPDATE liaison_configuration_events SET status = 'pending', due_at = NULL, completed_at = NULL \
-         WHERE workspace_id = $1 AND is_open = TRUE AND status = 'failed' AND stuck = FALSE AND due_at <= :now";
+         WHERE id = $1 AND is_open = TRUE AND status = 'failed' AND stuck = FALSE AND due_at <= :now";
+    const OVERTAKE: &str = "UPDATE liaison_configuration_events SET is_open = FALSE, due_at = NULL, superseded_by = $2 \
+         WHERE id = $1 AND is_open = TRUE AND status = 'failed' AND stuck = FALSE AND due_at <= :now";
     let mut changed = 0;
-    let expired: Vec<Expired> = query(EXPIRED).bind(workspace).all(&mut *tx).await?;
-    for event in expired {
-        changed += if let Some(newer) = event.newer {
-            query(SUPERSEDE).bind(event.id).bind(newer).execute(tx).await?
-        } else if event.attempt >= ATTEMPTS_MAX {
-            let given_up =
-                query(GIVE_UP).bind(event.id).bind("the worker stopped answering").execute(tx).await?;
-            if let (1, Some(configuration)) = (given_up, event.configuration_id) {
-                withhold(tx, event.customer_id, workspace, configuration, event.version).await?;
+    let due: Vec<DueEvent> = query(DUE).bind(workspace).all(&mut *tx).await?;
+    for event in due {
+        let has_failed = event.status == "failed";
+        changed += match event.newer {
+            Some(newer) if has_failed => query(OVERTAKE).bind(event.id).bind(newer).execute(tx).await?,
+            Some(newer) => query(SUPERSEDE).bind(event.id).bind(newer).execute(tx).await?,
+            None if has_failed => query(RETRY).bind(event.id).execute(tx).await?,
+            None if event.attempt >= ATTEMPTS_MAX => {
+                let given_up =
+                    query(GIVE_UP).bind(event.id).bind("the worker stopped answering").execute(tx).await?;
+                if let (1, Some(configuration)) = (given_up, event.configuration_id) {
+                    withhold(tx, event.customer_id, workspace, configuration, event.version).await?;
+                }
+                given_up
             }
-            given_up
-        } else {
-            query(REOPEN).bind(event.id).execute(tx).await?
+            None => query(REOPEN).bind(event.id).execute(tx).await?,
         };
     }
-    changed += query(RETRY).bind(workspace).execute(tx).await?;
     Ok(changed)
 }
 

@@ -9,7 +9,7 @@ use agentrouter_delivery::event::EventRow;
 use agentrouter_delivery::{Audience, Slot, Triggered, poll, trigger};
 use agentrouter_kernel::Fault;
 use agentrouter_kernel::id::{Customer, Event, Id, Workspace};
-use agentrouter_storage::{Db, query};
+use agentrouter_storage::{Db, query, scope};
 use agentrouter_testkit::TestDb;
 
 #[derive(Debug)]
@@ -59,6 +59,15 @@ impl Fleet {
         let mut tx = self.db().begin().await.unwrap();
         let triggered =
             trigger(&mut tx, &self.slot(), EventType::Updated, &Audience::Everyone).await.unwrap();
+        tx.commit_unaudited("test").await.unwrap();
+        triggered
+    }
+
+    /// Triggers for one workspace only.
+    pub(crate) async fn trigger_only(&self, workspace: &str) -> Triggered {
+        let mut tx = self.db().begin().await.unwrap();
+        let only = Audience::Only(scope::workspace(&mut tx, self.customer, workspace).await.unwrap());
+        let triggered = trigger(&mut tx, &self.slot(), EventType::Updated, &only).await.unwrap();
         tx.commit_unaudited("test").await.unwrap();
         triggered
     }

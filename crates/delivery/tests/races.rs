@@ -1,0 +1,149 @@
+//! What happens when several do something about the same slot at once, on both engines.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
+
+mod common;
+
+use std::sync::Arc;
+
+use agentrouter_delivery::event_id;
+use agentrouter_kernel::id::{Event, Id};
+use agentrouter_storage::{query, row};
+use agentrouter_testkit::{TestDb, on_both_engines};
+use common::{Fleet, failed};
+
+on_both_engines!(
+    racing_triggers_leave_no_holes,
+    events_keep_their_version_while_others_come,
+    a_failure_that_passed_a_newer_version_by_gives_way,
+);
+
+async fn racing_triggers_leave_no_holes(db: TestDb) {
+    let fleet = Arc::new(Fleet::new(db, 2).await);
+    let mut racers = tokio::task::JoinSet::new();
+    for weight in 1..=24 {
+        let fleet = Arc::clone(&fleet);
+        racers.spawn(async move {
+            fleet.change(weight).await;
+            fleet.trigger().await;
+        });
+    }
+    racers.join_all().await;
+    let versions: Vec<i64> =
+        query("SELECT version AS value FROM liaison_configuration_versions ORDER BY position")
+            .values(fleet.db())
+            .await
+            .unwrap();
+    let expected: Vec<i64> = (1..).take(versions.len()).collect();
+    assert_eq!(versions, expected);
+    for workspace in 0..2 {
+        assert_eq!(fleet.converge(workspace).await, 1);
+        assert_eq!(fleet.applied_version(workspace).await, *expected.last().unwrap());
+    }
+}
+
+async fn events_keep_their_version_while_others_come(db: TestDb) {
+    row! {
+        struct Delivered {
+            version: i64,
+            event_version: i64,
+            superseded_by: Option<Id<Event>>,
+            is_open: bool,
+        }
+    }
+    const DELIVERED: &str = "SELECT v.version, e.version AS event_version, e.superseded_by, e.is_open \
+         FROM liaison_configuration_events e JOIN liaison_configuration_versions v ON v.position = $2 WHERE e.id = $1";
+    let fleet = Arc::new(Fleet::new(db, 2).await);
+    let mut racers = tokio::task::JoinSet::new();
+    for weight in 1..=40 {
+        let fleet = Arc::clone(&fleet);
+        racers.spawn(async move {
+            fleet.change(weight).await;
+            if weight % 4 == 0 {
+                fleet.trigger_only("ws-1").await;
+            } else {
+                fleet.trigger().await;
+            }
+            for workspace in 0..2 {
+                fleet.pending(workspace).await;
+            }
+        });
+    }
+    racers.join_all().await;
+    let events: Vec<Id<Event>> =
+        query("SELECT id AS value FROM liaison_configuration_events").values(fleet.db()).await.unwrap();
+    for event in events {
+        let (_, position) = event_id::parts(event);
+        let delivered: Option<Delivered> =
+            query(DELIVERED).bind(event).bind(position).optional(fleet.db()).await.unwrap();
+        // Repeats of a version for a workspace that is behind have ids of their own.
+        let Some(delivered) = delivered else { continue };
+        assert_eq!(delivered.event_version, delivered.version, "{event}");
+        assert_eq!(delivered.superseded_by.is_none(), delivered.is_open, "{event}");
+    }
+    let newest = fleet.trigger().await.configuration.version;
+    assert_eq!((fleet.converge(0).await, fleet.converge(1).await), (1, 1));
+    assert_eq!((fleet.applied_version(0).await, fleet.applied_version(1).await), (newest, newest));
+}
+
+async fn a_failure_that_passed_a_newer_version_by_gives_way(db: TestDb) {
+    // What is left where the failure and the newer version do not see each other's transaction.
+    const REVIVE: &str = "UPDATE liaison_configuration_events SET is_open = TRUE, due_at = :now + 1000000, superseded_by = NULL \
+         WHERE id = $1";
+    let fleet = Fleet::new(db, 1).await;
+    fleet.change(1).await;
+    let first = fleet.trigger().await.events[0];
+    let claim = fleet.hold(0, first, "worker").await;
+    fleet.complete(0, first, &claim, failed(false)).await.unwrap();
+    fleet.change(2).await;
+    let second = fleet.trigger().await.events[0];
+    for waits in [true, false] {
+        let pending = fleet.pending(0).await;
+        assert_eq!(pending.iter().map(|event| event.id).collect::<Vec<_>>(), [second]);
+        if !waits {
+            fleet.converge(0).await;
+        }
+        let mut tx = fleet.db().begin().await.unwrap();
+        query(REVIVE).bind(first).execute(&mut tx).await.unwrap();
+        tx.commit_unaudited("test").await.unwrap();
+        fleet.advance(2);
+        let pending = fleet.pending(0).await;
+        assert_eq!(pending.len(), usize::from(waits), "the failed one does not come back");
+        let old = fleet.event(first).await;
+        assert_eq!((old.status.as_str(), old.is_open, old.superseded_by), ("failed", false, Some(second)));
+    }
+}
+
+/// On SQLite nothing can come in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_laid_out_is_what_was_read() {
+    const HOLD: &str = "UPDATE liaison_configuration_events SET position = position WHERE id = $1";
+    const IS_AWAITED: &str = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity \
+         WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))) AS value";
+    let fleet = Arc::new(Fleet::new(agentrouter_testkit::postgres().await, 1).await);
+    let mut events = Vec::new();
+    for weight in 1..=2 {
+        fleet.change(weight).await;
+        events.push(fleet.trigger().await.events[0]);
+        if weight == 1 {
+            fleet.pending(0).await;
+        }
+    }
+    // Laying out the second version waits for the event of the first, after it has read what there is.
+    let mut tx = fleet.db().begin().await.unwrap();
+    query(HOLD).bind(events[0]).execute(&mut tx).await.unwrap();
+    let mut polls = tokio::task::JoinSet::new();
+    let polling = Arc::clone(&fleet);
+    polls.spawn(async move { polling.pending(0).await });
+    while query(IS_AWAITED).value(&mut tx).await.unwrap() != Some(true) {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    fleet.change(3).await;
+    events.push(fleet.trigger().await.events[0]);
+    tx.commit_unaudited("test").await.unwrap();
+    let laid_out = polls.join_next().await.unwrap().unwrap();
+    assert_eq!(laid_out.iter().map(|row| (row.id, row.version)).collect::<Vec<_>>(), [(events[1], 2)]);
+    let next = fleet.pending(0).await;
+    assert_eq!(next.iter().map(|row| (row.id, row.version)).collect::<Vec<_>>(), [(events[2], 3)]);
+    assert_eq!(fleet.event(events[1]).await.superseded_by, Some(events[2]));
+}
