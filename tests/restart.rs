@@ -1,6 +1,6 @@
 //! Stopping, dying, starting again, and refusing to start.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
 
 mod common;
 
@@ -126,9 +126,9 @@ async fn a_worker_outlives_the_server(db: TestDb) {
     for (version, is_killed) in [(2, true), (3, false)] {
         let seen = reports.borrow().len();
         if is_killed {
-            program.kill().await
+            program.kill().await;
         } else {
-            program.stop().await
+            program.stop().await;
         }
         until(&mut reports, seen, |report| matches!(report, Report::Unreachable { .. })).await;
         program = Program::start(&settings).await;

@@ -26,9 +26,9 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// A worker was told that it holds an event. Nobody else may have been told so of the same attempt.
-    pub(crate) fn claimed(&mut self, event: &str, attempt: i32, winner: Winner) {
+    pub(crate) fn claimed(&mut self, event: &str, attempt: i32, winner: &Winner) {
         let first = self.claims.entry((event.to_owned(), attempt)).or_insert_with(|| winner.clone());
-        assert_eq!(*first, winner, "two winners of attempt {attempt} of {event}");
+        assert_eq!(first, winner, "two winners of attempt {attempt} of {event}");
     }
 
     /// A worker was told that its completion counts.

@@ -1,7 +1,12 @@
 //! kill -9 of the server, again and again, while people and workers use it. Clients note what they were told; at the
 //! end that is compared with what is stored.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that meets the unexpected must stop"
+)]
 #![expect(clippy::print_stdout, reason = "how much was going on is part of the result")]
 
 #[path = "../common/mod.rs"]

@@ -16,8 +16,8 @@ pub(crate) async fn compare(db: &Db, fleet: &Fleet) -> String {
     let triggers = triggers(db, fleet).await;
     let versions = versions(db, fleet).await;
     delivered(db).await;
-    let ledger = fleet.ledger.lock().unwrap();
     let events = events(db).await;
+    let ledger = fleet.ledger.lock().unwrap();
     claims_and_completions(&events, &ledger);
     let shown = format!(
         "{writes} writes, {triggers} triggers, {versions} versions, {} events, {} claims, {} applied, {} failed, {} too late",

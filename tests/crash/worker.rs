@@ -158,7 +158,7 @@ impl Worker {
             return Ok(Some((Task::Poll, None)));
         }
         let winner = Winner { worker: self.id.clone(), token: claim.claim_token.clone() };
-        self.ledger.lock().unwrap().claimed(&event.id, claim.attempt, winner);
+        self.ledger.lock().unwrap().claimed(&event.id, claim.attempt, &winner);
         let mut request = CompleteEventRequest {
             event_id: event.id.clone(),
             success: true,
@@ -170,7 +170,7 @@ impl Worker {
             Fate::Applies => self.fetch(client, event).await?,
             Fate::Fails => {
                 request.success = false;
-                request.error_message = "the data plane is out of sorts".to_owned();
+                "the data plane is out of sorts".clone_into(&mut request.error_message);
             }
             Fate::Dies => {
                 // The lease began before its answer came.

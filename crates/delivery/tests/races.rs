@@ -118,8 +118,9 @@ async fn a_failure_that_passed_a_newer_version_by_gives_way(db: TestDb) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_laid_out_is_what_was_read() {
     const HOLD: &str = "UPDATE liaison_configuration_events SET position = position WHERE id = $1";
-    const IS_AWAITED: &str = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity \
-         WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))) AS value";
+    // Not `pg_stat_activity`, which stands still inside a transaction.
+    const IS_AWAITED: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks \
+         WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))) AS value";
     let fleet = Arc::new(Fleet::new(agentrouter_testkit::postgres().await, 1).await);
     let mut events = Vec::new();
     for weight in 1..=2 {
