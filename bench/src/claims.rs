@@ -1,0 +1,118 @@
+//! Claims and completions per second, beside the same two statements as raw SQL.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use agentrouter_api::configurator as pb;
+use agentrouter_api::configurator::configurator_service_client::ConfiguratorServiceClient;
+use agentrouter_kernel::id::{Event, Id};
+use agentrouter_storage::{Db, Target, query};
+use anyhow::{Result, ensure};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tonic::Request;
+
+use crate::fleet::Fleet;
+use crate::server::{self, Api, engine};
+
+/// Workspaces, and with them events.
+const EVENTS: usize = 6_000;
+const WORKERS: usize = 32;
+
+pub(crate) async fn run(target: &Target) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let running = server::in_process(folder.path(), target).await?;
+    let api = server::api(&running).await?;
+    let fleet = Fleet::new(&running.db, "claims", EVENTS).await?;
+    let mut rates = [0.0; 2];
+    for (run, rate) in rates.iter_mut().enumerate() {
+        fleet.change(&running.db).await?;
+        let events = fleet.trigger(&api).await?.event_ids;
+        ensure!(events.len() == EVENTS, "{} events", events.len());
+        fleet.lay_out(&running.db).await?;
+        let started = Instant::now();
+        if run == 0 {
+            through_grpc(&api, events).await?;
+        } else {
+            raw(&running.db, events).await?;
+        }
+        *rate = f64::from(u32::try_from(EVENTS)?) / started.elapsed().as_secs_f64();
+    }
+    let [grpc, raw] = rates;
+    println!(
+        "claims on {}: {grpc:.0} claim+complete/s through gRPC, {WORKERS} in flight; raw SQL {raw:.0}/s; ratio {:.2}",
+        engine(target),
+        grpc / raw
+    );
+    running.stop().await
+}
+
+async fn through_grpc(api: &Api, events: Vec<String>) -> Result<()> {
+    let events = Arc::new(Mutex::new(events));
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let (events, mut client) = (Arc::clone(&events), ConfiguratorServiceClient::new(api.clone()));
+        workers.spawn(async move {
+            loop {
+                let next = events.lock().await.pop();
+                let Some(event_id) = next else { return anyhow::Ok(()) };
+                let claim = pb::AcknowledgeEventRequest {
+                    event_id: event_id.clone(),
+                    worker_id: format!("worker-{worker}"),
+                    lease: None,
+                };
+                let claim = client.acknowledge_event(of_customer(claim)?).await?.into_inner();
+                ensure!(claim.success, "{event_id} is held by {}", claim.holder);
+                let done = pb::CompleteEventRequest {
+                    event_id,
+                    success: true,
+                    claim_token: claim.claim_token,
+                    ..Default::default()
+                };
+                ensure!(
+                    client.complete_event(of_customer(done)?).await?.into_inner().success,
+                    "not completed"
+                );
+            }
+        });
+    }
+    workers.join_all().await.into_iter().collect()
+}
+
+fn of_customer<T>(message: T) -> Result<Request<T>> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("x-agentrouter-customer", "claims".parse()?);
+    Ok(request)
+}
+
+/// What a claim and a completion cost at least: two durable updates of the event's row by its key.
+async fn raw(db: &Db, events: Vec<String>) -> Result<()> {
+    const CLAIM: &str = "UPDATE liaison_configuration_events SET status = 'acknowledged', attempt = attempt + 1, \
+         worker_id = $2, due_at = :now + 30000000, acknowledged_at = :now \
+         WHERE id = $1 AND CASE status WHEN 'pending' THEN TRUE ELSE FALSE END";
+    const COMPLETE: &str = "UPDATE liaison_configuration_events SET status = 'applied', outcome = 'applied', is_open = FALSE, \
+         due_at = NULL, completed_at = :now WHERE id = $1 AND worker_id = $2 \
+         AND CASE status WHEN 'acknowledged' THEN TRUE ELSE FALSE END AND due_at > :now";
+    let events = Arc::new(Mutex::new(events));
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let (events, db) = (Arc::clone(&events), db.clone());
+        workers.spawn(async move {
+            loop {
+                let next = events.lock().await.pop();
+                let Some(event) = next.as_deref().and_then(Id::<Event>::parse) else { return anyhow::Ok(()) };
+                for statement in [CLAIM, COMPLETE] {
+                    let mut tx = db.begin().await?;
+                    let touched = query(statement)
+                        .bind(event)
+                        .bind(format!("worker-{worker}"))
+                        .execute(&mut tx)
+                        .await?;
+                    ensure!(touched == 1, "{event} was not there");
+                    tx.commit_unaudited("nothing of a benchmark is audited").await?;
+                }
+            }
+        });
+    }
+    workers.join_all().await.into_iter().collect()
+}

@@ -1,0 +1,130 @@
+//! Servers to measure: one in this process, or the release program as a child.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use agentrouter::config::{Config, Secrets, StoreConfig};
+use agentrouter::server::{self, Running};
+use agentrouter_envelope::Secret;
+use agentrouter_storage::Target;
+use anyhow::{Context, Result, bail};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// The operator key of every measured server.
+pub(crate) const KEY: &str = "bench";
+
+/// Starts a server in this process.
+pub(crate) async fn in_process(data_dir: &Path, target: &Target) -> Result<Running> {
+    server::start(Config {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        store: StoreConfig { data_dir: data_dir.to_owned(), target: target.clone(), max_connections: 34 },
+        log: String::new(),
+        allow_weak_bootstrap_key: false,
+        secrets: Secrets { bootstrap_key: Some(Secret::new(KEY)), keyring: None },
+    })
+    .await
+}
+
+/// A program that serves on a known port, killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) base_url: String,
+}
+
+impl Process {
+    /// Starts `agentrouter serve` on an empty folder.
+    pub(crate) fn agentrouter(data_dir: &Path, port: u16) -> Result<Self> {
+        let program = std::env::current_exe()?.with_file_name("agentrouter");
+        let listen = format!("127.0.0.1:{port}");
+        let mut command = Command::new(&program);
+        command.args(["serve", "--log", "warn", "--listen", &listen, "--data-dir"]).arg(data_dir);
+        command.env("AGENTROUTER_BOOTSTRAP_KEY", KEY);
+        Self::spawn(command, port).with_context(|| format!("{}: build it first", program.display()))
+    }
+
+    /// Starts the hand-written peer over a database.
+    pub(crate) fn peer(database: PathBuf, port: u16) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("peer").arg(database).env("PEER_PORT", port.to_string());
+        Self::spawn(command, port)
+    }
+
+    fn spawn(mut command: Command, port: u16) -> Result<Self> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Ok(Self { child, base_url: format!("http://127.0.0.1:{port}") })
+    }
+
+    /// Waits until a path answers.
+    pub(crate) async fn ready(&self, client: &reqwest::Client, path: &str) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            let answer = client.get(format!("{}{path}", self.base_url)).bearer_auth(KEY).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        bail!("{} is not ready after 20 s", self.base_url)
+    }
+
+    /// Resident memory, in KiB.
+    pub(crate) fn resident_kib(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+    }
+
+    /// User and system time so far, in ticks of 10 ms.
+    pub(crate) fn cpu_ticks(&self) -> Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The second field is the name in parentheses, and may hold spaces.
+        let rest = stat.rsplit_once(')').context("stat")?.1;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks = |index: usize| -> Result<u64> { Ok(fields.get(index).context("stat")?.parse()?) };
+        Ok(ticks(11)? + ticks(12)?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It is gone already, or goes now; nothing else is to be done about it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A free port of the loopback interface.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+pub(crate) type Api = InterceptedService<Channel, Bearer>;
+
+/// Sends the operator key with every call, and the customer where one is named.
+#[derive(Debug, Clone)]
+pub(crate) struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A gRPC channel with the operator key.
+pub(crate) async fn api(running: &Running) -> Result<Api> {
+    let channel = Endpoint::new(format!("http://{}", running.address))?.connect().await?;
+    Ok(InterceptedService::new(channel, Bearer(format!("Bearer {KEY}").parse()?)))
+}
+
+/// What the engine of a target is called.
+pub(crate) fn engine(target: &Target) -> &'static str {
+    if matches!(target, Target::Postgres(_)) { "PostgreSQL" } else { "SQLite" }
+}
