@@ -1,7 +1,7 @@
 //! Opens the store: the database, its schema, and the keys that its secrets are sealed under.
 
+use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -74,21 +74,21 @@ async fn keyring_in(data_dir: &Path, db: &Db) -> Result<Keyring> {
     Ok(Keyring::parse(&text)?)
 }
 
-/// Writes a new file that only its owner reads.
+/// Writes a new file that only its owner reads. It is there as a whole or not at all, whenever the process dies.
 ///
 /// # Errors
 /// Where the file exists already or cannot be written.
 pub fn write_private(path: &Path, text: &str) -> Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("{}", path.display()))?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("{}", path.display()))
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        // Temporary files are made for their owner only.
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().with_context(|| format!("{}", path.display()))
 }
 
 fn create_private_folder(folder: &Path) -> Result<()> {

@@ -41,6 +41,21 @@ pub(crate) async fn first_starts_that_are_cut_short(mut db: TestDb) {
     }
 }
 
+/// The one moment that kills hardly ever meet: the key is written, and nothing is committed.
+pub(crate) async fn a_key_that_was_written_but_not_stored_is_used(db: TestDb) {
+    db.db.close().await;
+    let data_dir = tempfile::tempdir().unwrap();
+    let mut settings = Settings::new(data_dir.path(), &db.target);
+    settings.environment.clear();
+    let file = data_dir.path().join("operator-key");
+    let key = agentrouter_identity::keys::generate_key().unwrap();
+    std::fs::write(&file, format!("{}\n", key.expose())).unwrap();
+    let program = Program::start(&settings).await;
+    is_whole(&program, &settings).await;
+    program.stop().await;
+    assert_eq!(std::fs::read_to_string(file).unwrap().trim(), key.expose());
+}
+
 /// One customer with its project and its workspace, and one key that opens it all.
 async fn is_whole(program: &Program, settings: &Settings) {
     let key = std::fs::read_to_string(settings.data_dir.join("operator-key")).unwrap();
