@@ -54,7 +54,7 @@ impl Client {
             Self::Customer(writer) => writer.look(api).await,
             Self::Keys(writer) => writer.step(api).await,
             Self::Trigger(trigger) => trigger.step(api).await,
-            Self::Worker(worker) => worker.step(api).await,
+            Self::Worker(worker) => worker.look(api).await,
         }
     }
 

@@ -1,5 +1,5 @@
-//! Everybody who uses the server: of two customers the writers of providers and keys, somebody who triggers, and in
-//! each of two workspaces two workers that race.
+//! Everybody who uses the server: somebody who creates customers; of two customers those who change providers, who hand
+//! out keys and who trigger; and in each of their two workspaces two workers that race.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,25 +45,20 @@ impl Fleet {
     pub(crate) async fn prepare(program: &Program, rng: &mut fastrand::Rng) -> Self {
         let api = program.api(OPERATOR_KEY);
         let ledger = Arc::new(Mutex::new(Ledger::default()));
-        let mut clients = vec![
-            Client::Customer(CustomerWriter::new("first")),
-            Client::Customer(CustomerWriter::new("second")),
-        ];
-        for customer in CUSTOMERS {
+        let mut clients = vec![Client::Customer(CustomerWriter::new("other"))];
+        for (customer, providers, has_keys) in
+            [(CUSTOMERS[0], &["openai", "anthropic"][..], false), (CUSTOMERS[1], &["openai"], true)]
+        {
             let create = CreateCustomerRequest { customer_id: customer.to_owned(), ..Default::default() };
             TenancyServiceClient::new(api.clone()).create_customer(create).await.unwrap();
-            let identity = CreateIdentityRequest {
-                customer_id: customer.to_owned(),
-                display_name: "Ada".to_owned(),
-                kind: IdentityKind::Person.into(),
-                ..Default::default()
-            };
-            let identity = IdentitiesServiceClient::new(api.clone()).create_identity(identity).await.unwrap();
-            for name in ["openai", "anthropic"] {
+            for name in providers {
                 clients.push(Client::Provider(ProviderWriter::new(customer, name)));
             }
-            clients.push(Client::Keys(KeyWriter::new(customer, &identity.into_inner().id)));
-            clients.push(Client::Trigger(Trigger::new(customer, WORKSPACES[0])));
+            clients.push(if has_keys {
+                Client::Keys(KeyWriter::new(customer, &create_identity(&api, customer).await))
+            } else {
+                Client::Trigger(Trigger::new(customer, WORKSPACES[0]))
+            });
             for workspace in WORKSPACES {
                 let token = create_workspace(&api, customer, workspace).await;
                 for number in 1..=2 {
@@ -106,6 +101,11 @@ impl Fleet {
         }
         writers.clients.extend(workers.finish().await.clients);
         writers
+    }
+
+    /// How many slots a customer has in the end.
+    pub(crate) fn slots(&self, customer: &str) -> usize {
+        1 + self.keys().filter(|writer| writer.customer == customer).count()
     }
 
     pub(crate) fn providers(&self) -> impl Iterator<Item = &ProviderWriter> {
@@ -174,6 +174,16 @@ impl Load {
 /// Every workspace, with its customer.
 pub(crate) fn workspaces() -> impl Iterator<Item = (&'static str, &'static str)> {
     CUSTOMERS.into_iter().flat_map(|customer| WORKSPACES.map(|workspace| (customer, workspace)))
+}
+
+async fn create_identity(api: &Api, customer: &str) -> String {
+    let create = CreateIdentityRequest {
+        customer_id: customer.to_owned(),
+        display_name: "Ada".to_owned(),
+        kind: IdentityKind::Person.into(),
+        ..Default::default()
+    };
+    IdentitiesServiceClient::new(api.clone()).create_identity(create).await.unwrap().into_inner().id
 }
 
 async fn create_workspace(api: &Api, customer: &str, workspace: &str) -> String {

@@ -24,11 +24,15 @@ mod writers;
 use std::time::Duration;
 
 use agentrouter_testkit::{TestDb, on_both_engines};
-use birth::first_starts_that_are_cut_short;
+use birth::{a_key_that_was_written_but_not_stored_is_used, first_starts_that_are_cut_short};
 use common::program::{Program, Settings};
 use fleet::Fleet;
 
-on_both_engines!(fifty_kills_under_load, first_starts_that_are_cut_short);
+on_both_engines!(
+    fifty_kills_under_load,
+    first_starts_that_are_cut_short,
+    a_key_that_was_written_but_not_stored_is_used,
+);
 
 const KILLS: u32 = 50;
 
@@ -45,12 +49,9 @@ async fn fifty_kills_under_load(db: TestDb) {
     let mut fleet = Fleet::prepare(&program, &mut rng).await;
     program.kill().await;
     for _ in 0..KILLS {
-        let t0 = std::time::Instant::now();
         let program = Program::start(&settings).await;
-        let t1 = std::time::Instant::now();
         let load = fleet.work(&program);
         load.flows().await;
-        println!("DBG start {:?} flows {:?}", t1 - t0, t1.elapsed());
         tokio::time::sleep(Duration::from_millis(rng.u64(50..=200))).await;
         fleet = load.cut_short(program).await;
     }

@@ -89,6 +89,12 @@ impl Worker {
         matches!(self.task, Task::Poll) && self.ghosts.is_empty()
     }
 
+    /// Makes the connection, by a poll that does not wait.
+    pub(crate) async fn look(&self, api: &Api) -> Result<(), Gone> {
+        let request = ListPendingEventsRequest { worker_id: self.id.clone(), ..Default::default() };
+        answered(Client::new(api.clone()).list_pending_events(request).await).map(|_| ())
+    }
+
     pub(crate) async fn step(&mut self, api: &Api) -> Result<(), Gone> {
         let mut client = Client::new(api.clone());
         self.haunt(&mut client).await?;
