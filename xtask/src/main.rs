@@ -14,8 +14,6 @@ mod layers;
 mod lengths;
 mod migrations;
 mod paths;
-mod postgres;
-mod process;
 mod proto;
 mod test;
 mod tools;
@@ -24,6 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::{postgres, process};
 
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about = "The project's own tasks", disable_help_subcommand = true)]

@@ -1,4 +1,4 @@
-//! The throw-away PostgreSQL of the tests, and finding or installing the server's programs.
+//! The throw-away PostgreSQL of the tests and benchmarks, and finding or installing the server's programs.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
@@ -16,21 +16,30 @@ const DEBIAN_HOME: &str = "/usr/lib/postgresql";
 /// The script that owns the cluster, see its own words.
 const SCRIPT: &str = include_str!("postgres.sh");
 
+/// What of a cluster outlives the loss of power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: nobody cares, and it is fast.
+    None,
+    /// Every commit, by the server's own defaults.
+    Commits,
+}
+
 /// A running cluster, gone with its folder when dropped or when this process ends.
 #[derive(Debug)]
-pub(crate) struct Cluster {
+pub struct Cluster {
     keeper: Child,
     port: u16,
 }
 
 impl Cluster {
     /// Starts a cluster in a new folder, on a free port of the loopback interface.
-    pub(crate) fn start() -> Result<Self> {
+    pub fn start(durability: Durability) -> Result<Self> {
         let binaries = binaries()?;
         let mut failure = None;
         // Another program may take the free port before the server does.
         for _ in 0..3 {
-            match Self::start_on(free_port()?, &binaries) {
+            match Self::start_on(free_port()?, &binaries, durability) {
                 Ok(cluster) => return Ok(cluster),
                 Err(error) => failure = Some(error),
             }
@@ -38,7 +47,7 @@ impl Cluster {
         Err(failure.context("no attempt was made")?).context("cannot start PostgreSQL")
     }
 
-    fn start_on(port: u16, binaries: &Path) -> Result<Self> {
+    fn start_on(port: u16, binaries: &Path, durability: Durability) -> Result<Self> {
         // The server refuses to run as root.
         let mut command = if is_root()? {
             let mut command = Command::new("runuser");
@@ -48,6 +57,9 @@ impl Cluster {
             Command::new("sh")
         };
         command.arg("-c").arg(SCRIPT).env("PG_BIN", binaries).env("PG_PORT", port.to_string());
+        if durability == Durability::Commits {
+            command.env("PG_DURABLE", "yes");
+        }
         // A process group of its own: Ctrl-C in the terminal reaches the tests, not the keeper of their database.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut keeper = command.spawn().context("cannot start the keeper of the cluster")?;
@@ -62,7 +74,7 @@ impl Cluster {
     }
 
     /// The URL of the cluster's maintenance database, with a superuser that needs no password.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 }
@@ -76,7 +88,7 @@ impl Drop for Cluster {
 }
 
 /// The folder of `initdb` and `pg_ctl`; installs PostgreSQL where it is missing and that is possible.
-pub(crate) fn binaries() -> Result<PathBuf> {
+pub fn binaries() -> Result<PathBuf> {
     if let Some(found) = find() {
         return Ok(found);
     }
@@ -128,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_cluster_ends_with_its_owner() {
-        let cluster = Cluster::start().unwrap();
+        let cluster = Cluster::start(Durability::None).unwrap();
         let port = cluster.port;
         let ready = Command::new(binaries().unwrap().join("pg_isready"))
             .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])

@@ -2,7 +2,7 @@
 #
 # The one who starts this holds the other end of the pipe. However that process ends, killed or not, the pipe closes,
 # and this script stops the server and deletes its folder. So it ignores the signals that would end it before that.
-# Needs in the environment: PG_BIN, PG_PORT. Prints "ready" once the server accepts connections.
+# Needs in the environment: PG_BIN, PG_PORT; PG_DURABLE where commits are to outlive a loss of power. Prints "ready" once the server accepts connections.
 set -eu
 trap '' HUP INT PIPE TERM
 
@@ -23,11 +23,15 @@ listen_addresses = '127.0.0.1'
 port = $PG_PORT
 unix_socket_directories = '$folder'
 max_connections = 200
+EOF
+if [ -z "${PG_DURABLE:-}" ]; then
+  cat >>data/postgresql.conf <<EOF
 # Nothing here outlives the run.
 fsync = off
 synchronous_commit = off
 full_page_writes = off
 EOF
+fi
 
 "$PG_BIN/pg_ctl" start -D data -l server.log -w -s >&2 || { cat server.log >&2; exit 1; }
 echo ready

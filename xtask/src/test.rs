@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::postgres::Cluster;
+use crate::postgres::{Cluster, Durability};
 use crate::process::cargo;
 use crate::tools::Tool;
 
@@ -14,7 +14,7 @@ use crate::tools::Tool;
 /// The tests find a PostgreSQL in `AGENTROUTER_TEST_POSTGRES_URL` and grpcurl in `AGENTROUTER_TEST_GRPCURL`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let grpcurl = Tool::Grpcurl.path()?;
-    let cluster = Cluster::start()?;
+    let cluster = Cluster::start(Durability::None)?;
     let mut command = cargo();
     command.arg("test");
     if !select_packages(args) {
