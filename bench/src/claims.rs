@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use agentrouter::server::Running;
 use agentrouter_api::configurator as pb;
 use agentrouter_api::configurator::configurator_service_client::ConfiguratorServiceClient;
 use agentrouter_kernel::id::{Event, Id};
@@ -10,10 +11,9 @@ use agentrouter_storage::{Db, Target, query};
 use anyhow::{Result, ensure};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tonic::Request;
 
 use crate::fleet::Fleet;
-use crate::server::{self, Api, engine};
+use crate::server::{self, KEY, engine};
 
 /// Workspaces, and with them events.
 const EVENTS: usize = 6_000;
@@ -22,8 +22,9 @@ const WORKERS: usize = 32;
 pub(crate) async fn run(target: &Target) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let running = server::in_process(folder.path(), target).await?;
-    let api = server::api(&running).await?;
+    let api = server::api(&running, KEY).await?;
     let fleet = Fleet::new(&running.db, "claims", EVENTS).await?;
+    let key = fleet.admin_key(&api).await?;
     let mut rates = [0.0; 2];
     for (run, rate) in rates.iter_mut().enumerate() {
         fleet.change(&running.db).await?;
@@ -32,7 +33,7 @@ pub(crate) async fn run(target: &Target) -> Result<()> {
         fleet.lay_out(&running.db).await?;
         let started = Instant::now();
         if run == 0 {
-            through_grpc(&api, events).await?;
+            through_grpc(&running, &key, events).await?;
         } else {
             raw(&running.db, events).await?;
         }
@@ -47,11 +48,13 @@ pub(crate) async fn run(target: &Target) -> Result<()> {
     running.stop().await
 }
 
-async fn through_grpc(api: &Api, events: Vec<String>) -> Result<()> {
+/// Each worker has a connection of its own, as in life.
+async fn through_grpc(running: &Running, key: &str, events: Vec<String>) -> Result<()> {
     let events = Arc::new(Mutex::new(events));
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
-        let (events, mut client) = (Arc::clone(&events), ConfiguratorServiceClient::new(api.clone()));
+        let mut client = ConfiguratorServiceClient::new(server::api(running, key).await?);
+        let events = Arc::clone(&events);
         workers.spawn(async move {
             loop {
                 let next = events.lock().await.pop();
@@ -61,7 +64,7 @@ async fn through_grpc(api: &Api, events: Vec<String>) -> Result<()> {
                     worker_id: format!("worker-{worker}"),
                     lease: None,
                 };
-                let claim = client.acknowledge_event(of_customer(claim)?).await?.into_inner();
+                let claim = client.acknowledge_event(claim).await?.into_inner();
                 ensure!(claim.success, "{event_id} is held by {}", claim.holder);
                 let done = pb::CompleteEventRequest {
                     event_id,
@@ -69,20 +72,11 @@ async fn through_grpc(api: &Api, events: Vec<String>) -> Result<()> {
                     claim_token: claim.claim_token,
                     ..Default::default()
                 };
-                ensure!(
-                    client.complete_event(of_customer(done)?).await?.into_inner().success,
-                    "not completed"
-                );
+                ensure!(client.complete_event(done).await?.into_inner().success, "not completed");
             }
         });
     }
     workers.join_all().await.into_iter().collect()
-}
-
-fn of_customer<T>(message: T) -> Result<Request<T>> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("x-agentrouter-customer", "claims".parse()?);
-    Ok(request)
 }
 
 /// What a claim and a completion cost at least: two durable updates of the event's row by its key.

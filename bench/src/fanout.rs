@@ -6,7 +6,7 @@ use agentrouter_storage::Target;
 use anyhow::{Result, ensure};
 
 use crate::fleet::Fleet;
-use crate::server::{self, engine};
+use crate::server::{self, KEY, engine};
 use crate::stats::Millis;
 
 const WORKSPACES: usize = 10_000;
@@ -15,7 +15,7 @@ const RUNS: usize = 50;
 pub(crate) async fn run(target: &Target) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let running = server::in_process(folder.path(), target).await?;
-    let api = server::api(&running).await?;
+    let api = server::api(&running, KEY).await?;
     let fleet = Fleet::new(&running.db, "fanout", WORKSPACES).await?;
     let (mut triggers, mut layouts) = (Vec::new(), Vec::new());
     for run in 0..RUNS {

@@ -3,6 +3,8 @@
 use agentrouter_api::configurator as pb;
 use agentrouter_api::configurator::configurator_service_client::ConfiguratorServiceClient;
 use agentrouter_api::configurator::{ConfigType, TriggerUpdateResponse};
+use agentrouter_api::identity::api_keys_service_client::ApiKeysServiceClient;
+use agentrouter_api::identity::{ApiKeyKind, CreateApiKeyRequest};
 use agentrouter_kernel::id::{Customer, Id, Provider, Workspace};
 use agentrouter_storage::{Db, query};
 use anyhow::{Context, Result};
@@ -51,6 +53,18 @@ impl Fleet {
         }
         tx.commit_unaudited("nothing of a benchmark is audited").await?;
         Ok(Self { customer, slug: slug.to_owned() })
+    }
+
+    /// A key of the customer itself. Operators name the customer with every call, which costs a look-up.
+    pub(crate) async fn admin_key(&self, operator: &Api) -> Result<String> {
+        let create = CreateApiKeyRequest {
+            customer_id: self.slug.clone(),
+            display_name: "workers".to_owned(),
+            kind: ApiKeyKind::Management.into(),
+            role: "admin".to_owned(),
+            ..Default::default()
+        };
+        Ok(ApiKeysServiceClient::new(operator.clone()).create_api_key(create).await?.into_inner().key)
     }
 
     /// Changes the provider, so that the next trigger finds new content.

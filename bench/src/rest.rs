@@ -1,19 +1,9 @@
 //! CPU time of a REST unary call, beside a hand-written axum handler that does the same work.
 
-use std::net::Ipv4Addr;
-use std::path::Path;
-use std::sync::Arc;
-
-use agentrouter_kernel::SystemClock;
-use agentrouter_storage::{Db, Limits, Target, query, row};
-use anyhow::{Context, Result, ensure};
-use axum::extract::{Path as UrlPath, State};
-use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Json, Router};
-use serde::Serialize;
+use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 
+use crate::peer::Peer;
 use crate::server::{KEY, Process, free_port};
 
 const CONNECTIONS: u32 = 8;
@@ -23,22 +13,33 @@ const PATH: &str = "/v1/customers/default";
 
 pub(crate) async fn run() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let ours = Process::agentrouter(folder.path(), free_port()?)?;
     let client = reqwest::Client::new();
-    ours.ready(&client, PATH).await?;
-    let peer = Process::peer(folder.path().join("agentrouter.db"), free_port()?)?;
-    peer.ready(&client, PATH).await?;
-    // In turns, so that both see the same machine.
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        left.push(micros_per_call(&ours, &client).await?);
-        right.push(micros_per_call(&peer, &client).await?);
+    let server = Process::agentrouter(folder.path(), free_port()?)?;
+    server.ready(&client, PATH).await?;
+    let database = folder.path().join("agentrouter.db");
+    let mut measured = vec![("the server", server, Vec::new())];
+    for peer in [Peer::Gateway, Peer::ByHand] {
+        let process = Process::peer(peer, &database, free_port()?)?;
+        process.ready(&client, PATH).await?;
+        measured.push((peer.title(), process, Vec::new()));
     }
-    let (ours, by_hand) = (median(left), median(right));
-    println!(
-        "rest: CPU time of a GET by REST, medians of {ROUNDS}: {ours:.0} us here, {by_hand:.0} us by hand in axum; ratio {:.2}",
-        by_hand / ours
-    );
+    // In turns, so that all see the same machine; the first turn warms up.
+    for round in 0..=ROUNDS {
+        for (_, process, figures) in &mut measured {
+            let micros = micros_per_call(process, &client).await?;
+            if round > 0 {
+                figures.push(micros);
+            }
+        }
+    }
+    let medians: Vec<_> = measured.into_iter().map(|(title, _, figures)| (title, median(figures))).collect();
+    let by_hand = medians.last().map(|(_, micros)| *micros).unwrap_or_default();
+    for (title, micros) in medians {
+        println!(
+            "rest: CPU time of a GetCustomer by {title}: {micros:.1} us; by hand / this: {:.2}",
+            by_hand / micros
+        );
+    }
     Ok(())
 }
 
@@ -64,31 +65,4 @@ async fn micros_per_call(process: &Process, client: &reqwest::Client) -> Result<
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-row! {
-    #[derive(Serialize)]
-    struct Answer {
-        id: String,
-        customer_id: String,
-        display_name: String,
-        description: String,
-    }
-}
-
-/// Serves the hand-written handler: the same row, found and read the same way, as JSON by serde.
-pub(crate) async fn peer(database: &Path) -> Result<()> {
-    #[expect(clippy::disallowed_methods, reason = "how the benchmark tells its own child")]
-    let port: u16 = std::env::var("PEER_PORT").context("PEER_PORT")?.parse()?;
-    let db = Db::open(&Target::Sqlite(database.to_owned()), Limits::default(), Arc::new(SystemClock)).await?;
-    let router = Router::new().route("/v1/customers/{customer_id}", get(customer)).with_state(db);
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-    Ok(axum::serve(listener, router).await?)
-}
-
-async fn customer(State(db): State<Db>, UrlPath(slug): UrlPath<String>) -> Result<Json<Answer>, StatusCode> {
-    const FIND: &str = "SELECT 'cust_' || hex(id) AS id, slug AS customer_id, display_name, description \
-         FROM customers WHERE slug = $1 AND deleted_at IS NULL";
-    let found = query(FIND).bind(slug).optional(&db).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    found.map(Json).ok_or(StatusCode::NOT_FOUND)
 }

@@ -1,7 +1,7 @@
 //! Servers to measure: one in this process, or the release program as a child.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+
+use crate::peer::Peer;
 
 /// The operator key of every measured server.
 pub(crate) const KEY: &str = "bench";
@@ -49,10 +51,10 @@ impl Process {
         Self::spawn(command, port).with_context(|| format!("{}: build it first", program.display()))
     }
 
-    /// Starts the hand-written peer over a database.
-    pub(crate) fn peer(database: PathBuf, port: u16) -> Result<Self> {
+    /// Starts a peer over a database.
+    pub(crate) fn peer(peer: Peer, database: &Path, port: u16) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("peer").arg(database).env("PEER_PORT", port.to_string());
+        command.args(["peer", peer.name(), &port.to_string()]).arg(database);
         Self::spawn(command, port)
     }
 
@@ -107,7 +109,7 @@ pub(crate) fn free_port() -> Result<u16> {
 
 pub(crate) type Api = InterceptedService<Channel, Bearer>;
 
-/// Sends the operator key with every call, and the customer where one is named.
+/// Sends a key with every call.
 #[derive(Debug, Clone)]
 pub(crate) struct Bearer(MetadataValue<Ascii>);
 
@@ -118,10 +120,10 @@ impl Interceptor for Bearer {
     }
 }
 
-/// A gRPC channel with the operator key.
-pub(crate) async fn api(running: &Running) -> Result<Api> {
+/// A gRPC connection of its own that calls with this key.
+pub(crate) async fn api(running: &Running, key: &str) -> Result<Api> {
     let channel = Endpoint::new(format!("http://{}", running.address))?.connect().await?;
-    Ok(InterceptedService::new(channel, Bearer(format!("Bearer {KEY}").parse()?)))
+    Ok(InterceptedService::new(channel, Bearer(format!("Bearer {key}").parse()?)))
 }
 
 /// What the engine of a target is called.
