@@ -5,6 +5,7 @@ use agentrouter_kernel::Timestamp;
 use agentrouter_kernel::id::{Configuration, Customer, Event, Id, Workspace};
 use agentrouter_storage::scope::WorkspaceScope;
 use agentrouter_storage::{Sql, StorageError, Tx, Value, query, row};
+use serde_json::json;
 
 use crate::event_id;
 use crate::names::event_type_name;
@@ -32,6 +33,31 @@ impl Delivery {
             position: configuration.position,
         }
     }
+
+    fn to_json(&self) -> serde_json::Value {
+        let [id, workspace, configuration] =
+            [self.id.uuid(), self.workspace.uuid(), self.configuration.uuid()]
+                .map(|id| id.simple().to_string());
+        json!([id, workspace, configuration, self.version, self.position])
+    }
+}
+
+/// The deliveries of a statement as rows `d`, read from the JSON in `$1`. One array of rows and not an array per column:
+/// SQLite would compare every row of one with every row of the next.
+macro_rules! deliveries_sqlite {
+    () => {
+        "(SELECT unhex(value ->> 0) AS id, unhex(value ->> 1) AS workspace_id, unhex(value ->> 2) AS configuration_id, \
+             value ->> 3 AS version, value ->> 4 AS position FROM json_each($1)) AS d"
+    };
+}
+
+/// [`deliveries_sqlite`] for PostgreSQL.
+macro_rules! deliveries_postgres {
+    () => {
+        "(SELECT CAST(value ->> 0 AS uuid) AS id, CAST(value ->> 1 AS uuid) AS workspace_id, \
+             CAST(value ->> 2 AS uuid) AS configuration_id, CAST(value ->> 3 AS bigint) AS version, \
+             CAST(value ->> 4 AS bigint) AS position FROM jsonb_array_elements(CAST($1 AS jsonb))) AS d"
+    };
 }
 
 row! {
@@ -214,73 +240,61 @@ async fn write(
 ) -> Result<(), StorageError> {
     // A failed event is not tried again once there is newer content, and frees its slot if it was stuck.
     const SUPERSEDE: Sql = Sql::Each {
-        sqlite: "UPDATE liaison_configuration_events SET \
+        sqlite: concat!(
+            "UPDATE liaison_configuration_events SET \
                  status = CASE WHEN status = 'failed' THEN 'failed' ELSE 'superseded' END, \
-                 is_open = FALSE, stuck = FALSE, due_at = NULL, superseded_by = d.id, completed_at = COALESCE(completed_at, :now) \
-             FROM (SELECT unhex(a.value) AS id, unhex(b.value) AS workspace_id, unhex(c.value) AS configuration_id \
-                 FROM json_each($1) a JOIN json_each($2) b ON b.key = a.key JOIN json_each($3) c ON c.key = a.key) d \
-             WHERE liaison_configuration_events.workspace_id = d.workspace_id \
+                 is_open = FALSE, stuck = FALSE, due_at = NULL, superseded_by = d.id, \
+                 completed_at = COALESCE(completed_at, :now) FROM ",
+            deliveries_sqlite!(),
+            " WHERE liaison_configuration_events.workspace_id = d.workspace_id \
              AND liaison_configuration_events.configuration_id = d.configuration_id \
              AND liaison_configuration_events.id <> d.id \
-             AND is_open = TRUE AND status IN ('pending', 'failed')",
-        postgres: "UPDATE liaison_configuration_events SET \
+             AND is_open = TRUE AND status IN ('pending', 'failed')"
+        ),
+        postgres: concat!(
+            "UPDATE liaison_configuration_events SET \
                  status = CASE WHEN status = 'failed' THEN 'failed' ELSE 'superseded' END, \
-                 is_open = FALSE, stuck = FALSE, due_at = NULL, superseded_by = d.id, completed_at = COALESCE(completed_at, :now) \
-             FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[]) AS d (id, workspace_id, configuration_id) \
-             WHERE liaison_configuration_events.workspace_id = d.workspace_id \
+                 is_open = FALSE, stuck = FALSE, due_at = NULL, superseded_by = d.id, \
+                 completed_at = COALESCE(completed_at, :now) FROM ",
+            deliveries_postgres!(),
+            " WHERE liaison_configuration_events.workspace_id = d.workspace_id \
              AND liaison_configuration_events.configuration_id = d.configuration_id \
              AND liaison_configuration_events.id <> d.id \
-             AND is_open = TRUE AND status IN ('pending', 'failed')",
+             AND is_open = TRUE AND status IN ('pending', 'failed')"
+        ),
     };
     const INSERT: Sql = Sql::Each {
-        sqlite: "INSERT INTO liaison_configuration_events (id, customer_id, workspace_id, configuration_id, user_id, \
+        sqlite: concat!(
+            "INSERT INTO liaison_configuration_events (id, customer_id, workspace_id, configuration_id, user_id, \
                  config_type, key_id, event_type, version, status, position, attempt, stuck, is_open, lease_micros, \
                  worker_id, claimed_by, outcome, error_message, created_at) \
-             SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($6, v.event_type), \
+             SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($2, v.event_type), \
                  v.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', \
-                 CASE WHEN CAST($6 AS TEXT) IS NULL THEN v.created_at ELSE :now END \
-             FROM (SELECT unhex(a.value) AS id, unhex(b.value) AS workspace_id, unhex(c.value) AS configuration_id, \
-                     n.value AS version, p.value AS position \
-                 FROM json_each($1) a JOIN json_each($2) b ON b.key = a.key JOIN json_each($3) c ON c.key = a.key \
-                 JOIN json_each($4) n ON n.key = a.key JOIN json_each($5) p ON p.key = a.key) d \
-             JOIN liaison_configurations c ON c.id = d.configuration_id \
+                 CASE WHEN CAST($2 AS TEXT) IS NULL THEN v.created_at ELSE :now END FROM ",
+            deliveries_sqlite!(),
+            " JOIN liaison_configurations c ON c.id = d.configuration_id \
              JOIN liaison_configuration_versions v ON v.configuration_id = c.id AND v.version = d.version WHERE TRUE \
-             ON CONFLICT (id) DO NOTHING",
-        postgres: "INSERT INTO liaison_configuration_events (id, customer_id, workspace_id, configuration_id, user_id, \
+             ON CONFLICT (id) DO NOTHING"
+        ),
+        postgres: concat!(
+            "INSERT INTO liaison_configuration_events (id, customer_id, workspace_id, configuration_id, user_id, \
                  config_type, key_id, event_type, version, status, position, attempt, stuck, is_open, lease_micros, \
                  worker_id, claimed_by, outcome, error_message, created_at) \
-             SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($6, v.event_type), \
+             SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($2, v.event_type), \
                  v.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', \
-                 CASE WHEN CAST($6 AS TEXT) IS NULL THEN v.created_at ELSE :now END \
-             FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[]) \
-                 AS d (id, workspace_id, configuration_id, version, position) \
-             JOIN liaison_configurations c ON c.id = d.configuration_id \
+                 CASE WHEN CAST($2 AS TEXT) IS NULL THEN v.created_at ELSE :now END FROM ",
+            deliveries_postgres!(),
+            " JOIN liaison_configurations c ON c.id = d.configuration_id \
              JOIN liaison_configuration_versions v ON v.configuration_id = c.id AND v.version = d.version \
-             ON CONFLICT (id) DO NOTHING",
+             ON CONFLICT (id) DO NOTHING"
+        ),
     };
     if deliveries.is_empty() {
         return Ok(());
     }
-    let column = |pick: fn(&Delivery) -> uuid::Uuid| Value::Uuids(deliveries.iter().map(pick).collect());
-    let ids = column(|delivery| delivery.id.uuid());
-    let workspaces = column(|delivery| delivery.workspace.uuid());
-    let configurations = column(|delivery| delivery.configuration.uuid());
-    let versions = Value::Integers(deliveries.iter().map(|delivery| delivery.version).collect());
-    let positions = Value::Integers(deliveries.iter().map(|delivery| delivery.position).collect());
-    query(SUPERSEDE)
-        .bind(ids.clone())
-        .bind(workspaces.clone())
-        .bind(configurations.clone())
-        .execute(tx)
-        .await?;
-    query(INSERT)
-        .bind(ids)
-        .bind(workspaces)
-        .bind(configurations)
-        .bind(versions)
-        .bind(positions)
-        .bind(event_type.map(event_type_name))
-        .execute(tx)
-        .await?;
+    let rows: serde_json::Value = deliveries.iter().map(Delivery::to_json).collect();
+    let rows = rows.to_string();
+    query(SUPERSEDE).bind(&rows).execute(tx).await?;
+    query(INSERT).bind(rows).bind(event_type.map(event_type_name)).execute(tx).await?;
     Ok(())
 }
