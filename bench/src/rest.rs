@@ -5,6 +5,7 @@ use tokio::task::JoinSet;
 
 use crate::peer::Peer;
 use crate::server::{KEY, Process, free_port};
+use crate::stats::Rates;
 
 const CONNECTIONS: u32 = 8;
 const CALLS: u32 = 4_000;
@@ -32,12 +33,13 @@ pub(crate) async fn run() -> Result<()> {
             }
         }
     }
-    let medians: Vec<_> = measured.into_iter().map(|(title, _, figures)| (title, median(figures))).collect();
-    let by_hand = medians.last().map(|(_, micros)| *micros).unwrap_or_default();
-    for (title, micros) in medians {
+    let measured: Vec<_> =
+        measured.into_iter().map(|(title, _, figures)| (title, Rates::new(figures))).collect();
+    let by_hand = measured.last().map(|(_, micros)| micros.median()).unwrap_or_default();
+    for (title, micros) in measured {
         println!(
-            "rest: CPU time of a GetCustomer by {title}: {micros:.1} us; by hand / this: {:.2}",
-            by_hand / micros
+            "rest: CPU time of a GetCustomer in us, by {title}: {micros}; by hand / this: {:.2}",
+            by_hand / micros.median()
         );
     }
     Ok(())
@@ -60,9 +62,4 @@ async fn micros_per_call(process: &Process, client: &reqwest::Client) -> Result<
     callers.join_all().await.into_iter().collect::<Result<()>>()?;
     let ticks = u32::try_from(process.cpu_ticks()? - before)?;
     Ok(f64::from(ticks) * 10_000.0 / f64::from(CONNECTIONS * CALLS))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use agentrouter::config::{Config, Secrets, StoreConfig};
 use agentrouter::server::{self, Running};
-use agentrouter_envelope::Secret;
+use agentrouter_envelope::{Kek, Keyring, Secret};
 use agentrouter_storage::Target;
 use anyhow::{Context, Result, bail};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -23,12 +23,14 @@ pub(crate) const KEY: &str = "bench";
 
 /// Starts a server in this process.
 pub(crate) async fn in_process(data_dir: &Path, target: &Target) -> Result<Running> {
+    let kek = Kek::new("bench", &[1; 32])?;
     server::start(Config {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         store: StoreConfig { data_dir: data_dir.to_owned(), target: target.clone(), max_connections: 34 },
         log: String::new(),
         allow_weak_bootstrap_key: false,
-        secrets: Secrets { bootstrap_key: Some(Secret::new(KEY)), keyring: None },
+        // The same key for every server: one database sees several.
+        secrets: Secrets { bootstrap_key: Some(Secret::new(KEY)), keyring: Some(Keyring::new(vec![kek])?) },
     })
     .await
 }
