@@ -8,6 +8,7 @@
     reason = "a command-line program speaks to its terminal"
 )]
 
+mod behaviours;
 mod ci;
 mod deny;
 mod layers;
@@ -33,6 +34,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Show which tests prove which promised behaviour; fail where one has none
+    Behaviours,
     /// Run every stage of CI, or only those named
     Ci {
         /// Stages to run, in the order of a full run
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     std::env::set_current_dir(process::workspace_root()?)?;
     match task {
+        Task::Behaviours => behaviours::check(),
         Task::Ci { stages } => ci::run(&stages),
         Task::Deny => deny::check(),
         Task::Layers => layers::check(),
