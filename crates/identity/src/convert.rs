@@ -99,6 +99,7 @@ pub(crate) fn identity(row: IdentityRow, customer: &str) -> pb::Identity {
         created_at: Some(timestamp(row.created_at)),
         updated_at: Some(timestamp(row.updated_at)),
         etag: etag(row.revision),
+        external_subjects: Vec::new(),
     }
 }
 

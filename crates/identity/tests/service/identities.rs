@@ -27,7 +27,7 @@ fn create(customer: &str, display_name: &str, email: &str) -> pb::CreateIdentity
         customer_id: customer.to_owned(),
         display_name: display_name.to_owned(),
         email: email.to_owned(),
-        kind: 0,
+        ..Default::default()
     }
 }
 
@@ -76,6 +76,7 @@ async fn an_identity_is_created_and_found(test: TestDb) {
             created_at: ada.created_at,
             updated_at: ada.created_at,
             etag: ada.etag.clone(),
+            external_subjects: Vec::new(),
         }
     );
     assert_eq!(found(&world, &world.operator, "acme", &ada.id).await.unwrap().into_inner(), ada);
