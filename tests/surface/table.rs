@@ -151,6 +151,15 @@ pub(crate) const RPCS: &[Rpc] = &[
     later("WorkspacesService/ResyncWorkspace", ADMIN, r#"{"customer_id": "$customer", "workspace_id": "$workspace"}"#),
     later("WorkspacesService/WatchWorkspaceStatus", VIEWER, r#"{"customer_id": "$customer", "workspace_id": "$workspace"}"#),
 
+    later("WebhooksService/CreateWebhook", ADMIN, r#"{"customer_id": "$customer", "url": "https://new-hook.example", "event_types": ["slot.stuck"]}"#),
+    later("WebhooksService/GetWebhook", VIEWER, r#"{"customer_id": "$customer", "webhook_id": "$webhook"}"#),
+    later("WebhooksService/ListWebhooks", VIEWER, r#"{"customer_id": "$customer"}"#),
+    later("WebhooksService/UpdateWebhook", ADMIN, r#"{"customer_id": "$customer", "webhook_id": "$webhook", "display_name": "changed"}"#),
+    later("WebhooksService/RotateWebhookSecret", ADMIN, r#"{"customer_id": "$customer", "webhook_id": "$webhook", "overlap": "3600s"}"#),
+    later("WebhooksService/TestWebhook", ADMIN, r#"{"customer_id": "$customer", "webhook_id": "$webhook"}"#),
+    later("WebhooksService/ListWebhookDeliveries", VIEWER, r#"{"customer_id": "$customer", "webhook_id": "$webhook"}"#),
+    later("WebhooksService/DeleteWebhook", ADMIN, r#"{"customer_id": "$customer", "webhook_id": "$webhook"}"#),
+
     served("AuditService/ListAuditEntries", VIEWER, r#"{"customer_id": "$customer"}"#),
 
     // What ends things comes last.

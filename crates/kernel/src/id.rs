@@ -64,6 +64,12 @@ kinds! {
     McpServer = "mcp", "MCP_SERVER", "MCP server";
     /// An MCP profile.
     McpProfile = "mcpp", "MCP_PROFILE", "MCP profile";
+    /// An endpoint that is told what happens to workspaces.
+    Webhook = "whk", "WEBHOOK", "webhook";
+    /// The delivery of one message to one webhook.
+    WebhookDelivery = "whd", "WEBHOOK_DELIVERY", "webhook delivery";
+    /// A message for webhooks.
+    WebhookMessage = "msg", "WEBHOOK_MESSAGE", "webhook message";
 }
 
 /// The id of a row of one kind. Ids of one kind sort by their time of creation, to the millisecond.
