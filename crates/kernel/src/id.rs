@@ -48,6 +48,8 @@ kinds! {
     Configuration = "cfg", "CONFIGURATION", "configuration";
     /// A delivery or an instruction.
     Event = "evt", "EVENT", "event";
+    /// An upgrade of a data plane; its id is that of the event that started it.
+    Upgrade = "evt", "UPGRADE", "upgrade";
     /// A management or gateway key.
     ApiKey = "key", "API_KEY", "API key";
     /// An AI provider.

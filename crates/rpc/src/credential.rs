@@ -1,8 +1,7 @@
-//! What a provider's credential is bound to. The service that seals it and the one that opens it for data planes are
-//! apart, so they meet here.
+//! What stored secrets are bound to. Those who seal them, open them and wrap them anew are apart, so they meet here.
 
 use agentrouter_envelope::Aad;
-use agentrouter_kernel::id::{Credential, Customer, Id, Provider};
+use agentrouter_kernel::id::{Credential, Customer, Id, Provider, Upgrade, Workspace};
 
 /// Binds a provider's API key to its row, its provider and its tenant: copied to another one it does not open.
 pub fn provider_credential_aad(
@@ -14,4 +13,21 @@ pub fn provider_credential_aad(
         .with(customer.to_string())
         .with(provider.to_string())
         .with(credential.to_string())
+}
+
+/// Binds one login of an upgrade to its row, its tenant, its workspace, its upgrade and its slot: copied to any other
+/// one it does not open.
+pub fn upgrade_credential_aad(
+    row: Id<Credential>,
+    customer: Id<Customer>,
+    workspace: Id<Workspace>,
+    upgrade: Id<Upgrade>,
+    slot: &str,
+) -> Aad {
+    Aad::new("upgrade-credential")
+        .with(row.to_string())
+        .with(customer.to_string())
+        .with(workspace.to_string())
+        .with(upgrade.to_string())
+        .with(slot)
 }
