@@ -35,6 +35,10 @@ row! {
         pub version: i64,
         /// Stored name of the status.
         pub status: String,
+        /// Its place in the customer's sequence.
+        pub position: i64,
+        /// The number under which it was last offered to its workspace.
+        pub offered: i64,
         /// Attempts used.
         pub attempt: i64,
         /// Whether attempts are used up.
@@ -75,7 +79,7 @@ macro_rules! select_events {
     ($condition:literal) => {
         concat!(
             "SELECT e.id, e.customer_id, e.workspace_id, w.slug AS workspace_slug, e.configuration_id, e.user_id, ",
-            "e.config_type, e.key_id, e.event_type, e.version, e.status, e.attempt, e.stuck, e.is_open, e.due_at, ",
+            "e.config_type, e.key_id, e.event_type, e.version, e.status, e.position, e.offered, e.attempt, e.stuck, e.is_open, e.due_at, ",
             "e.lease_micros, e.worker_id, e.claim_token, e.claimed_by, e.outcome, e.error_message, e.resources, ",
             "e.metadata, e.superseded_by, e.created_at, e.acknowledged_at, e.completed_at ",
             "FROM liaison_configuration_events e JOIN workspaces w ON w.id = e.workspace_id ",

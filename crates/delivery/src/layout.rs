@@ -34,6 +34,17 @@ impl Delivery {
         }
     }
 
+    /// A version to a workspace once more, under an id of its own.
+    pub(crate) fn again(
+        workspace: Id<Workspace>,
+        configuration: Id<Configuration>,
+        version: i64,
+        position: i64,
+        now: Timestamp,
+    ) -> Self {
+        Self { id: Id::new(now), workspace, configuration, version, position }
+    }
+
     fn to_json(&self) -> serde_json::Value {
         let [id, workspace, configuration] =
             [self.id.uuid(), self.workspace.uuid(), self.configuration.uuid()]
@@ -90,8 +101,9 @@ row! {
 /// Whether the newest version of a slot is still to be laid out for a workspace that this was last done for at
 /// `position`. Such a version waits for the worker as much as one that has its event.
 pub fn is_outstanding(broadcast_position: i64, deleted: bool, position: i64) -> bool {
-    // A new workspace gets slots that were never offered to all, too, and has nothing to delete.
-    if position == 0 { !deleted } else { broadcast_position > position }
+    // A new workspace gets slots that were never offered to all, too, and has nothing to delete. What belongs to one
+    // workspace is delivered to it directly.
+    if position == 0 { broadcast_position >= 0 && !deleted } else { broadcast_position > position }
 }
 
 /// Lays out what was offered to one workspace since it was last done. Returns how many events there are new.
@@ -101,7 +113,7 @@ pub async fn lay_out_workspace(
     workspace: Id<Workspace>,
 ) -> Result<usize, StorageError> {
     // Updating takes the row's lock, so two polls of one workspace take turns.
-    const TAKE: &str = "UPDATE workspace_sync SET position = position \
+    const TAKE: &str = "UPDATE workspace_sync SET offered = offered + 1 \
          WHERE workspace_id = $1 AND position < (SELECT head FROM customer_sequences WHERE customer_id = $2) \
          RETURNING workspace_id, position, (SELECT number FROM workspaces WHERE id = $1) AS number";
     let behind: Vec<Behind> = query(TAKE).bind(workspace).bind(customer).all(&mut *tx).await?;
@@ -111,7 +123,7 @@ pub async fn lay_out_workspace(
 /// Lays out what was offered to all live workspaces of a customer, `limit` workspaces at a time. Returns
 /// whether there may be more.
 pub async fn lay_out_customer(tx: &mut Tx, customer: Id<Customer>, limit: i64) -> Result<bool, StorageError> {
-    const TAKE: &str = "UPDATE workspace_sync SET position = position WHERE workspace_id IN (\
+    const TAKE: &str = "UPDATE workspace_sync SET offered = offered + 1 WHERE workspace_id IN (\
              SELECT s.workspace_id FROM workspace_sync s JOIN workspaces w ON w.id = s.workspace_id \
              WHERE s.customer_id = $1 AND w.deleted_at IS NULL \
              AND s.position < (SELECT head FROM customer_sequences WHERE customer_id = $1) \
@@ -157,6 +169,21 @@ async fn lay_out(tx: &mut Tx, customer: Id<Customer>, behind: &[Behind]) -> Resu
     Ok(deliveries.len())
 }
 
+/// Takes the lock of a workspace and the number under which its next events are offered. Whoever makes an event of a
+/// workspace pending takes it first, so that a watch that has seen a number has seen everything up to it.
+///
+/// # Errors
+/// `Corrupt` where there is no such workspace.
+pub(crate) async fn next_offer(tx: &mut Tx, workspace: Id<Workspace>) -> Result<i64, StorageError> {
+    query(
+        "UPDATE workspace_sync SET offered = offered + 1 WHERE workspace_id = $1 RETURNING offered AS value",
+    )
+    .bind(workspace)
+    .value(tx)
+    .await?
+    .ok_or_else(|| StorageError::Corrupt("a workspace has no position".to_owned()))
+}
+
 /// Delivers the newest versions to certain workspaces now.
 pub(crate) async fn deliver(
     tx: &mut Tx,
@@ -165,8 +192,8 @@ pub(crate) async fn deliver(
 ) -> Result<Vec<Id<Event>>, StorageError> {
     // As laying out does: whoever writes events of a workspace has its row, so that they do not write past each other.
     const TAKE: Sql = Sql::Each {
-        sqlite: "UPDATE workspace_sync SET position = position WHERE workspace_id IN (SELECT unhex(value) FROM json_each($1))",
-        postgres: "UPDATE workspace_sync SET position = position WHERE workspace_id = ANY($1)",
+        sqlite: "UPDATE workspace_sync SET offered = offered + 1 WHERE workspace_id IN (SELECT unhex(value) FROM json_each($1))",
+        postgres: "UPDATE workspace_sync SET offered = offered + 1 WHERE workspace_id = ANY($1)",
     };
     let workspaces = deliveries.iter().map(|delivery| delivery.workspace.uuid()).collect();
     query(TAKE).bind(Value::Uuids(workspaces)).execute(&mut *tx).await?;
@@ -205,13 +232,7 @@ pub(crate) async fn deliver_to_lagging(
     let position = next_position(tx, customer).await?;
     let deliveries: Vec<_> = lagging
         .into_iter()
-        .map(|workspace| Delivery {
-            id: Id::new(now),
-            workspace,
-            configuration: configuration.id,
-            version: configuration.version,
-            position,
-        })
+        .map(|workspace| Delivery::again(workspace, configuration.id, configuration.version, position, now))
         .collect();
     tx.announce(customer);
     deliver(tx, &deliveries, event_type).await
@@ -221,7 +242,7 @@ pub(crate) async fn deliver_to_lagging(
 /// service. Returns how many events there are new.
 pub async fn offer_to_lagging(tx: &mut Tx, customer: Id<Customer>) -> Result<usize, StorageError> {
     const LIVE: &str = "SELECT id, customer_id, user_id, config_type, key_id, version, checksum, deleted, content, position, \
-         broadcast_position, created_at, updated_at FROM liaison_configurations \
+         broadcast_position, created_at, updated_at, restored_version FROM liaison_configurations \
          WHERE customer_id = $1 AND deleted = FALSE ORDER BY position";
     let slots: Vec<ConfigurationRow> = query(LIVE).bind(customer).all(&mut *tx).await?;
     let mut events = 0;
@@ -266,26 +287,28 @@ async fn write(
     const INSERT: Sql = Sql::Each {
         sqlite: concat!(
             "INSERT INTO liaison_configuration_events (id, customer_id, workspace_id, configuration_id, user_id, \
-                 config_type, key_id, event_type, version, status, position, attempt, stuck, is_open, lease_micros, \
+                 config_type, key_id, event_type, version, status, position, offered, attempt, stuck, is_open, lease_micros, \
                  worker_id, claimed_by, outcome, error_message, created_at) \
              SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($2, v.event_type), \
-                 v.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', \
+                 v.version, 'pending', d.position, y.offered, 0, FALSE, TRUE, 0, '', '', '', '', \
                  CASE WHEN CAST($2 AS TEXT) IS NULL THEN v.created_at ELSE :now END FROM ",
             deliveries_sqlite!(),
             " JOIN liaison_configurations c ON c.id = d.configuration_id \
-             JOIN liaison_configuration_versions v ON v.configuration_id = c.id AND v.version = d.version WHERE TRUE \
+             JOIN liaison_configuration_versions v ON v.configuration_id = c.id AND v.version = d.version \
+             JOIN workspace_sync y ON y.workspace_id = d.workspace_id WHERE TRUE \
              ON CONFLICT (id) DO NOTHING"
         ),
         postgres: concat!(
             "INSERT INTO liaison_configuration_events (id, customer_id, workspace_id, configuration_id, user_id, \
-                 config_type, key_id, event_type, version, status, position, attempt, stuck, is_open, lease_micros, \
+                 config_type, key_id, event_type, version, status, position, offered, attempt, stuck, is_open, lease_micros, \
                  worker_id, claimed_by, outcome, error_message, created_at) \
              SELECT d.id, c.customer_id, d.workspace_id, c.id, c.user_id, c.config_type, c.key_id, COALESCE($2, v.event_type), \
-                 v.version, 'pending', d.position, 0, FALSE, TRUE, 0, '', '', '', '', \
+                 v.version, 'pending', d.position, y.offered, 0, FALSE, TRUE, 0, '', '', '', '', \
                  CASE WHEN CAST($2 AS TEXT) IS NULL THEN v.created_at ELSE :now END FROM ",
             deliveries_postgres!(),
             " JOIN liaison_configurations c ON c.id = d.configuration_id \
              JOIN liaison_configuration_versions v ON v.configuration_id = c.id AND v.version = d.version \
+             JOIN workspace_sync y ON y.workspace_id = d.workspace_id \
              ON CONFLICT (id) DO NOTHING"
         ),
     };

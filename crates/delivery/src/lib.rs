@@ -12,23 +12,39 @@
 
 pub mod claim;
 pub mod complete;
+pub mod drift;
 pub mod event;
 pub mod event_id;
+pub mod instruction;
 pub mod poll;
+pub mod revocation;
+pub mod rollback;
+pub mod state;
 pub mod version;
 
+mod adopt;
 mod generate;
+mod history;
 mod layout;
 mod names;
 mod settle;
 mod slot;
+mod user;
 
-pub use generate::enabled_providers;
+pub use adopt::adopt;
+pub use complete::retry_delay;
+pub use drift::resync;
+pub use generate::{enabled_providers, profile_servers_from_text, profile_servers_to_text};
+pub use history::{VERSIONS_KEPT, sweep_versions};
+pub use instruction::instruct;
 pub use layout::{is_outstanding, lay_out_customer, lay_out_workspace, offer_to_lagging};
 pub use names::{config_type_from_name, config_type_name, event_type_name, status_from_name};
 pub use settle::{settle_due, settle_workspace};
 pub use slot::{SYSTEM_USER, Slot};
-pub use version::{Audience, Triggered, delete_user_slots, regenerate, trigger};
+pub use user::hold_user;
+pub use version::{
+    Audience, Triggered, delete_slots, delete_user_slots, put, regenerate, release, trigger,
+};
 
 use agentrouter_kernel::Fault;
 use agentrouter_kernel::id::{Customer, Id, Workspace};

@@ -4,6 +4,7 @@ use agentrouter_kernel::id::{Configuration, Customer, Event, Id, Workspace};
 use agentrouter_storage::{Db, StorageError, Tx, query, row};
 
 use crate::ATTEMPTS_MAX;
+use crate::layout::next_offer;
 
 row! {
     struct DueEvent {
@@ -33,24 +34,28 @@ pub async fn settle_workspace(tx: &mut Tx, workspace: Id<Workspace>) -> Result<u
          WHERE e.workspace_id = $1 AND e.is_open = TRUE AND e.stuck = FALSE AND e.due_at <= :now \
          AND e.status IN ('acknowledged', 'failed')";
     // Every update asks again whether the event is due, so a completion or renewal in between stands.
-    const REOPEN: &str = "UPDATE liaison_configuration_events SET status = 'pending', due_at = NULL \
+    const REOPEN: &str = "UPDATE liaison_configuration_events SET status = 'pending', due_at = NULL, offered = $2 \
          WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
     const SUPERSEDE: &str = "UPDATE liaison_configuration_events SET status = 'superseded', is_open = FALSE, \
          due_at = NULL, superseded_by = $2, completed_at = :now WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
     const GIVE_UP: &str = "UPDATE liaison_configuration_events SET status = 'failed', stuck = TRUE, due_at = NULL, \
          error_message = $2, completed_at = :now WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
-    const RETRY: &str = "UPDATE liaison_configuration_events SET status = 'pending', due_at = NULL, completed_at = NULL \
+    const RETRY: &str = "UPDATE liaison_configuration_events SET status = 'pending', due_at = NULL, completed_at = NULL, offered = $2 \
          WHERE id = $1 AND is_open = TRUE AND status = 'failed' AND stuck = FALSE AND due_at <= :now";
     const OVERTAKE: &str = "UPDATE liaison_configuration_events SET is_open = FALSE, due_at = NULL, superseded_by = $2 \
          WHERE id = $1 AND is_open = TRUE AND status = 'failed' AND stuck = FALSE AND due_at <= :now";
     let mut changed = 0;
     let due: Vec<DueEvent> = query(DUE).bind(workspace).all(&mut *tx).await?;
+    if due.is_empty() {
+        return Ok(0);
+    }
+    let offered = next_offer(tx, workspace).await?;
     for event in due {
         let has_failed = event.status == "failed";
         changed += match event.newer {
             Some(newer) if has_failed => query(OVERTAKE).bind(event.id).bind(newer).execute(tx).await?,
             Some(newer) => query(SUPERSEDE).bind(event.id).bind(newer).execute(tx).await?,
-            None if has_failed => query(RETRY).bind(event.id).execute(tx).await?,
+            None if has_failed => query(RETRY).bind(event.id).bind(offered).execute(tx).await?,
             None if event.attempt >= ATTEMPTS_MAX => {
                 let given_up =
                     query(GIVE_UP).bind(event.id).bind("the worker stopped answering").execute(tx).await?;
@@ -59,7 +64,7 @@ pub async fn settle_workspace(tx: &mut Tx, workspace: Id<Workspace>) -> Result<u
                 }
                 given_up
             }
-            None => query(REOPEN).bind(event.id).execute(tx).await?,
+            None => query(REOPEN).bind(event.id).bind(offered).execute(tx).await?,
         };
     }
     Ok(changed)
