@@ -20,7 +20,7 @@ const TESTS_ONLY: &str = "testkit";
 
 /// What a service stands on. Another service is missing on purpose: the one that needs it declares a trait, and the
 /// program hands it over.
-const SERVICE: Allowed = Allowed::Only(&["api", "delivery", "envelope", "kernel", "rpc", "storage"]);
+const SERVICE: Allowed = Allowed::Only(&["api", "delivery", "envelope", "kernel", "rpc", "storage", "telemetry"]);
 
 /// Every crate by its short name, the shipped program (the root package) as `agentrouter`.
 const RULES: &[(&str, Allowed)] = &[
@@ -28,9 +28,10 @@ const RULES: &[(&str, Allowed)] = &[
     ("kernel", Allowed::Only(&[])),
     ("envelope", Allowed::Only(&["kernel"])),
     ("gateway", Allowed::Only(&["api", "kernel"])),
-    ("storage", Allowed::Only(&["kernel"])),
-    ("delivery", Allowed::Only(&["api", "kernel", "storage"])),
-    ("rpc", Allowed::Only(&["api", "envelope", "kernel", "storage"])),
+    ("telemetry", Allowed::Only(&[])),
+    ("storage", Allowed::Only(&["kernel", "telemetry"])),
+    ("delivery", Allowed::Only(&["api", "kernel", "storage", "telemetry"])),
+    ("rpc", Allowed::Only(&["api", "envelope", "kernel", "storage", "telemetry"])),
     ("audit", SERVICE),
     ("configurator", SERVICE),
     ("identity", SERVICE),
