@@ -64,6 +64,13 @@ impl Notifier {
         }
     }
 
+    /// The customers that somebody waits for.
+    pub(crate) fn awaited(&self) -> Vec<Id<Customer>> {
+        let mut customers = self.0.customers.lock().unwrap_or_else(PoisonError::into_inner);
+        customers.retain(|_, sender| sender.receiver_count() > 0);
+        customers.keys().copied().collect()
+    }
+
     /// Announces that anything may have changed.
     pub fn announce_all(&self) {
         let mut customers = self.0.customers.lock().unwrap_or_else(PoisonError::into_inner);
