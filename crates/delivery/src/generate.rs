@@ -10,18 +10,32 @@ use agentrouter_storage::{Source, StorageError, Tx, query, row};
 use crate::event::timestamp;
 use crate::slot::Slot;
 
-/// The content of a slot as the store has it now; none for types whose content is given, not generated.
-pub(crate) async fn content(tx: &mut Tx, slot: &Slot) -> Result<Option<Payload>, Fault> {
+/// What a slot is made from.
+pub(crate) enum Origin {
+    /// The content that the store gives now.
+    Content(Payload),
+    /// Nothing any more, or nothing yet.
+    Gone,
+    /// The content is given, not generated: the newest version is all there is.
+    Given,
+}
+
+/// The source of a slot as the store has it now.
+pub(crate) async fn source(tx: &mut Tx, slot: &Slot) -> Result<Origin, Fault> {
     Ok(match slot.config_type {
         ConfigType::Providers => {
             let providers = enabled_providers(&mut *tx, slot.customer).await?;
-            Some(Payload::Providers(pb::ProvidersPayload { providers }))
+            Origin::Content(Payload::Providers(pb::ProvidersPayload { providers }))
         }
-        ConfigType::McpCatalog => Some(Payload::McpCatalog(mcp_catalog(tx, slot).await?)),
-        ConfigType::RevokedTokens => Some(Payload::RevokedTokens(revoked_tokens(tx, slot).await?)),
-        ConfigType::UserKeys => Some(Payload::UserKeys(user_keys(tx, slot).await?)),
-        ConfigType::ProxyUrl => Some(Payload::ProxyUrl(proxy_url(tx, slot).await?)),
-        ConfigType::Byok | ConfigType::McpProfile => None,
+        ConfigType::McpCatalog => Origin::Content(Payload::McpCatalog(mcp_catalog(tx, slot).await?)),
+        ConfigType::RevokedTokens => Origin::Content(Payload::RevokedTokens(revoked_tokens(tx, slot).await?)),
+        ConfigType::UserKeys => Origin::Content(Payload::UserKeys(user_keys(tx, slot).await?)),
+        ConfigType::ProxyUrl => Origin::Content(Payload::ProxyUrl(proxy_url(tx, slot).await?)),
+        ConfigType::McpProfile => match mcp_profile(tx, slot).await? {
+            Some(profile) => Origin::Content(Payload::McpProfile(profile)),
+            None => Origin::Gone,
+        },
+        ConfigType::Byok => Origin::Given,
         ConfigType::DataplaneUpgrade | ConfigType::Unspecified => {
             return Err(Fault::invalid_field("config_type", "has no content to generate"));
         }
@@ -145,6 +159,45 @@ async fn user_keys(tx: &mut Tx, slot: &Slot) -> Result<pb::UserKeysPayload, Stor
         })
         .collect();
     Ok(pb::UserKeysPayload { keys })
+}
+
+/// The allowed servers of a profile, as its row holds them and as the content does.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct ProfileServer {
+    server_id: String,
+    tools: Vec<String>,
+}
+
+/// The servers of an MCP profile as they are stored: JSON, ordered by id.
+pub fn profile_servers_to_text(servers: &[pb::McpProfileServer]) -> String {
+    let mut servers: Vec<_> = servers
+        .iter()
+        .map(|server| ProfileServer { server_id: server.server_id.clone(), tools: server.tools.clone() })
+        .collect();
+    servers.sort_by(|one, other| one.server_id.cmp(&other.server_id));
+    // Structs of texts always have a JSON form.
+    serde_json::to_string(&servers).unwrap_or_default()
+}
+
+/// Reads the servers of an MCP profile back.
+///
+/// # Errors
+/// `Corrupt` where the text is none of [`profile_servers_to_text`].
+pub fn profile_servers_from_text(text: &str) -> Result<Vec<pb::McpProfileServer>, StorageError> {
+    let servers: Vec<ProfileServer> = serde_json::from_str(text)
+        .map_err(|error| StorageError::Corrupt(format!("servers of a profile: {error}")))?;
+    Ok(servers
+        .into_iter()
+        .map(|server| pb::McpProfileServer { server_id: server.server_id, tools: server.tools })
+        .collect())
+}
+
+async fn mcp_profile(tx: &mut Tx, slot: &Slot) -> Result<Option<pb::McpProfilePayload>, StorageError> {
+    const SERVERS: &str =
+        "SELECT servers AS value FROM mcp_profiles WHERE customer_id = $1 AND user_id = $2 AND key_id = $3";
+    let servers = query(SERVERS).bind(slot.customer).bind(&slot.user_id).bind(&slot.key_id);
+    let servers: Option<String> = servers.value(tx).await?;
+    servers.map(|text| Ok(pb::McpProfilePayload { servers: profile_servers_from_text(&text)? })).transpose()
 }
 
 async fn proxy_url(tx: &mut Tx, slot: &Slot) -> Result<pb::ProxyUrlPayload, Fault> {

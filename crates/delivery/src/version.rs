@@ -3,18 +3,19 @@
 use agentrouter_api::configurator as pb;
 use agentrouter_api::configurator::configuration::Payload;
 use agentrouter_api::configurator::{ConfigType, EventType};
-use agentrouter_kernel::id::{self, Customer, Event, Id, Workspace};
+use agentrouter_kernel::id::{self, Customer, Event, Id};
 use agentrouter_kernel::{Fault, FaultKind, Timestamp};
 use agentrouter_storage::scope::WorkspaceScope;
-use agentrouter_storage::{StorageError, Tx, query, row};
+use agentrouter_storage::{StorageError, Tx, query, row, scope};
 use aws_lc_rs::digest;
 use prost::Message;
 
 use crate::event::timestamp;
+use crate::generate::Origin;
 use crate::layout::{self, Delivery};
 use crate::names::{config_type_from_name, config_type_name, event_type_name};
 use crate::slot::{SYSTEM_USER, Slot};
-use crate::{event_id, generate};
+use crate::{event_id, generate, observe};
 
 row! {
     /// The newest content of a slot, as it is stored.
@@ -46,12 +47,14 @@ row! {
         pub created_at: Timestamp,
         /// When this version was written.
         pub updated_at: Timestamp,
+        /// The version whose content this one brought back; 0 for versions of their own.
+        pub restored_version: i64,
     }
 }
 
 /// Columns of [`ConfigurationRow`].
 pub const CONFIGURATION_COLUMNS: &str = "id, customer_id, user_id, config_type, key_id, version, checksum, \
-     deleted, content, position, broadcast_position, created_at, updated_at";
+     deleted, content, position, broadcast_position, created_at, updated_at, restored_version";
 
 impl ConfigurationRow {
     /// The configuration on the wire. Credentials in it have no value yet.
@@ -72,10 +75,14 @@ impl ConfigurationRow {
             deleted: self.deleted,
             created_at: Some(timestamp(self.created_at)),
             updated_at: Some(timestamp(self.updated_at)),
+            restored_version: self.restored_version,
             payload: content.payload,
         })
     }
 }
+
+/// The broadcast position of slots that belong to one workspace, and are delivered to it directly.
+const NEVER_OFFERED: i64 = -1;
 
 /// Who a new version is offered to.
 #[derive(Debug, Clone)]
@@ -97,18 +104,42 @@ pub struct Triggered {
     pub events: Vec<Id<Event>>,
 }
 
-/// Regenerates a slot after a change of what it is made from, for every workspace of the customer.
+/// Regenerates a slot after a change of what it is made from, for every workspace that it concerns. A source that is
+/// gone makes a tombstone. A slot that was rolled back stays as it is unless its source has changed since.
 pub async fn regenerate(tx: &mut Tx, slot: &Slot, event_type: EventType) -> Result<(), Fault> {
     lock_sequence(tx, slot.customer).await?;
-    let payload = generate::content(tx, slot).await?;
-    store(tx, slot, payload, event_type, &Audience::Everyone).await.map(|_| ())
+    let payload = match generate::source(tx, slot).await? {
+        Origin::Content(payload) => Some(payload),
+        Origin::Gone if find(tx, slot).await?.is_none() => return Ok(()),
+        Origin::Gone => None,
+        Origin::Given => return Err(Fault::internal("this slot has no source to regenerate it from")),
+    };
+    let audience = narrowed(tx, slot, &Audience::Everyone).await?;
+    let (configuration, updated) = follow(tx, slot, payload, event_type, &audience).await?;
+    if updated {
+        deliver_private(tx, &configuration, &audience, event_type).await?;
+    }
+    Ok(())
+}
+
+/// Stores content that is given, not generated, as a new version where it differs. Returns whether it did.
+pub async fn put(
+    tx: &mut Tx,
+    slot: &Slot,
+    payload: Payload,
+    event_type: EventType,
+) -> Result<(ConfigurationRow, bool), Fault> {
+    lock_sequence(tx, slot.customer).await?;
+    store(tx, slot, Content::of(Some(payload)), event_type, &Audience::Everyone).await
 }
 
 /// Regenerates a slot and offers it: new content as a new version; unchanged content only to workspaces that
-/// have not applied it and have nothing open for it.
+/// have not applied it and have nothing open for it. A slot that was rolled back counts as unchanged until its source
+/// changes.
 ///
 /// # Errors
-/// `CONFIGURATION_NOT_FOUND` where the content is given, not generated, and never was.
+/// `CONFIGURATION_NOT_FOUND` where there is no content and never was; INVALID_ARGUMENT where the audience is another
+/// workspace than the slot's.
 pub async fn trigger(
     tx: &mut Tx,
     slot: &Slot,
@@ -116,41 +147,67 @@ pub async fn trigger(
     audience: &Audience,
 ) -> Result<Triggered, Fault> {
     lock_sequence(tx, slot.customer).await?;
-    let payload = match generate::content(tx, slot).await? {
-        Some(payload) => Some(payload),
-        None => stored_payload(tx, slot).await?,
+    let audience = &narrowed(tx, slot, audience).await?;
+    let (configuration, updated) = match generate::source(tx, slot).await? {
+        Origin::Content(payload) => follow(tx, slot, Some(payload), event_type, audience).await?,
+        Origin::Gone => {
+            existing(tx, slot).await?;
+            follow(tx, slot, None, event_type, audience).await?
+        }
+        Origin::Given => (existing(tx, slot).await?, false),
     };
-    let (configuration, updated) = store(tx, slot, payload, event_type, audience).await?;
     let events = match (updated, audience) {
         (true, Audience::Everyone) => offered_events(tx, &configuration).await?,
-        (true, Audience::Only(workspace)) => {
-            layout::deliver(tx, &[Delivery::newest(&configuration, workspace)], event_type).await?
-        }
+        (true, Audience::Only(_)) => deliver_private(tx, &configuration, audience, event_type).await?,
         (false, audience) => layout::deliver_to_lagging(tx, &configuration, audience, event_type).await?,
     };
     Ok(Triggered { configuration, updated, events })
 }
 
-/// Makes tombstones of all slots of a user, as when the user is deleted. Returns how many there were.
+/// Makes tombstones of all slots of a user, as when the user is deleted, and deletes what they were made from.
+/// Returns how many there were.
 pub async fn delete_user_slots(tx: &mut Tx, customer: Id<Customer>, user_id: &str) -> Result<usize, Fault> {
+    const SOURCES: [&str; 2] = [
+        "DELETE FROM byok_credentials WHERE customer_id = $1 AND user_id = $2",
+        "DELETE FROM mcp_profiles WHERE customer_id = $1 AND user_id = $2",
+    ];
+    if user_id == SYSTEM_USER {
+        return Ok(0);
+    }
+    for statement in SOURCES {
+        query(statement).bind(customer).bind(user_id).execute(&mut *tx).await?;
+    }
+    delete_slots(tx, customer, user_id, None).await
+}
+
+/// Makes tombstones of a user's slots of one type, or of all. Returns how many there were.
+pub async fn delete_slots(
+    tx: &mut Tx,
+    customer: Id<Customer>,
+    user_id: &str,
+    config_type: Option<ConfigType>,
+) -> Result<usize, Fault> {
     const LIVE: &str = "SELECT config_type, key_id FROM liaison_configurations \
-         WHERE customer_id = $1 AND user_id = $2 AND deleted = FALSE ORDER BY config_type, key_id";
+         WHERE customer_id = $1 AND user_id = $2 AND config_type = COALESCE($3, config_type) AND deleted = FALSE \
+         ORDER BY config_type, key_id";
     row! {
         struct LiveSlot {
             config_type: String,
             key_id: String,
         }
     }
-    if user_id == SYSTEM_USER {
-        return Ok(0);
-    }
     lock_sequence(tx, customer).await?;
-    let slots: Vec<LiveSlot> = query(LIVE).bind(customer).bind(user_id).all(&mut *tx).await?;
+    let slots: Vec<LiveSlot> = query(LIVE)
+        .bind(customer)
+        .bind(user_id)
+        .bind(config_type.map(config_type_name))
+        .all(&mut *tx)
+        .await?;
     for live in &slots {
         let config_type = config_type_from_name(&live.config_type)
             .ok_or_else(|| StorageError::Corrupt(format!("config type {}", live.config_type)))?;
         let slot = Slot::per_key(customer, user_id, config_type, &live.key_id);
-        store(tx, &slot, None, EventType::Deleted, &Audience::Everyone).await?;
+        store(tx, &slot, Content::of(None), EventType::Deleted, &Audience::Everyone).await?;
     }
     Ok(slots.len())
 }
@@ -172,7 +229,7 @@ pub async fn find(tx: &mut Tx, slot: &Slot) -> Result<Option<ConfigurationRow>, 
 
 /// Makes the triggers of a customer take turns: whoever holds the sequence sees everything that was committed
 /// before, so versions follow the order of commits and have no holes.
-async fn lock_sequence(tx: &mut Tx, customer: Id<Customer>) -> Result<(), StorageError> {
+pub(crate) async fn lock_sequence(tx: &mut Tx, customer: Id<Customer>) -> Result<(), StorageError> {
     query("UPDATE customer_sequences SET head = head WHERE customer_id = $1")
         .bind(customer)
         .execute(tx)
@@ -189,19 +246,102 @@ pub(crate) async fn next_position(tx: &mut Tx, customer: Id<Customer>) -> Result
         .ok_or_else(|| StorageError::Corrupt("a customer has no sequence".to_owned()))
 }
 
-async fn stored_payload(tx: &mut Tx, slot: &Slot) -> Result<Option<Payload>, Fault> {
-    let existing = find(tx, slot).await?.ok_or_else(|| {
+async fn existing(tx: &mut Tx, slot: &Slot) -> Result<ConfigurationRow, Fault> {
+    find(tx, slot).await?.ok_or_else(|| {
         Fault::new(FaultKind::NotFound, "CONFIGURATION_NOT_FOUND", "this slot has no content to deliver")
-    })?;
-    let content = pb::Configuration::decode(existing.content.as_slice()).map_err(Fault::internal)?;
-    Ok(content.payload)
+    })
 }
 
-/// Stores content, as a new version where it differs. No payload makes a tombstone.
-async fn store(
+/// Whom a slot concerns: one that belongs to a workspace, that one only. Such a slot takes no part in what is offered
+/// to all, or every poll would step over the private slots of the whole fleet.
+pub(crate) async fn narrowed(tx: &mut Tx, slot: &Slot, audience: &Audience) -> Result<Audience, Fault> {
+    let Some(own) = slot.only_workspace() else { return Ok(audience.clone()) };
+    if let Audience::Only(workspace) = audience
+        && workspace.id != own
+    {
+        return Err(Fault::invalid_field("workspace_id", "must be the workspace that the slot belongs to"));
+    }
+    scope::workspace(tx, slot.customer, &own.to_string()).await.map(Audience::Only)
+}
+
+/// Delivers a new version to the one workspace it is for; nothing where it is offered to all.
+pub(crate) async fn deliver_private(
+    tx: &mut Tx,
+    configuration: &ConfigurationRow,
+    audience: &Audience,
+    event_type: EventType,
+) -> Result<Vec<Id<Event>>, StorageError> {
+    match audience {
+        Audience::Everyone => Ok(Vec::new()),
+        Audience::Only(workspace) => {
+            layout::deliver(tx, &[Delivery::newest(configuration, workspace)], event_type).await
+        }
+    }
+}
+
+/// What a version holds.
+pub(crate) struct Content {
+    /// The encoded payload.
+    pub(crate) bytes: Vec<u8>,
+    /// Its SHA-256, in hexadecimal.
+    pub(crate) checksum: String,
+    pub(crate) deleted: bool,
+    /// The version that it was brought back from; 0 where it was not.
+    pub(crate) restored_version: i64,
+    /// While a rollback stands: the checksum of what the source gave when it was made.
+    pub(crate) source_checksum: String,
+}
+
+impl Content {
+    /// No payload makes a tombstone.
+    pub(crate) fn of(payload: Option<Payload>) -> Self {
+        let deleted = payload.is_none();
+        let bytes = pb::Configuration { payload, ..pb::Configuration::default() }.encode_to_vec();
+        let checksum = generate::hex(digest::digest(&digest::SHA256, &bytes).as_ref());
+        Self { bytes, checksum, deleted, restored_version: 0, source_checksum: String::new() }
+    }
+}
+
+/// Stores what the source of a slot gives, unless the slot was rolled back and its source has not changed since.
+pub(crate) async fn follow(
     tx: &mut Tx,
     slot: &Slot,
     payload: Option<Payload>,
+    event_type: EventType,
+    audience: &Audience,
+) -> Result<(ConfigurationRow, bool), Fault> {
+    const KEPT: &str = "SELECT source_checksum AS value FROM liaison_configurations WHERE id = $1";
+    let content = Content::of(payload);
+    if let Some(existing) = find(tx, slot).await?.filter(|existing| existing.restored_version > 0) {
+        let kept: String = query(KEPT).bind(existing.id).value(&mut *tx).await?.unwrap_or_default();
+        if kept == content.checksum {
+            return Ok((existing, false));
+        }
+        // The source may have come to what was brought back. Then the slot follows it again.
+        release(tx, slot).await?;
+    }
+    store(tx, slot, content, event_type, audience).await
+}
+
+/// Lets a slot that was rolled back follow its source again, from the next regeneration on.
+pub async fn release(tx: &mut Tx, slot: &Slot) -> Result<(), StorageError> {
+    const RELEASE: &str = "UPDATE liaison_configurations SET source_checksum = '' \
+         WHERE customer_id = $1 AND user_id = $2 AND config_type = $3 AND key_id = $4 AND source_checksum <> ''";
+    query(RELEASE)
+        .bind(slot.customer)
+        .bind(&slot.user_id)
+        .bind(config_type_name(slot.config_type))
+        .bind(&slot.key_id)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Stores content, as a new version where it differs.
+pub(crate) async fn store(
+    tx: &mut Tx,
+    slot: &Slot,
+    content: Content,
     event_type: EventType,
     audience: &Audience,
 ) -> Result<(ConfigurationRow, bool), Fault> {
@@ -209,17 +349,17 @@ async fn store(
          workspace_id, version, checksum, deleted, content, event_type, position, broadcast_position, created_at, updated_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
     const UPDATE: &str = "UPDATE liaison_configurations SET version = $2, checksum = $3, deleted = $4, content = $5, \
-         event_type = $6, position = $7, broadcast_position = $8, updated_at = $9 WHERE id = $1";
+         event_type = $6, position = $7, broadcast_position = $8, updated_at = $9, restored_version = $10, \
+         source_checksum = $11 WHERE id = $1";
+    const REPLACE: &str = "UPDATE liaison_configuration_versions SET replaced_at = $3 \
+         WHERE configuration_id = $1 AND version = $2";
     const KEEP: &str = "INSERT INTO liaison_configuration_versions \
-         (configuration_id, version, customer_id, position, checksum, deleted, content, event_type, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    let deleted = payload.is_none();
-    let content = pb::Configuration { payload, ..pb::Configuration::default() }.encode_to_vec();
-    let checksum = generate::hex(digest::digest(&digest::SHA256, &content).as_ref());
+         (configuration_id, version, customer_id, position, checksum, deleted, content, event_type, created_at, restored_version) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     let existing = find(tx, slot).await?;
     if let Some(existing) = &existing
-        && existing.checksum == checksum
-        && existing.deleted == deleted
+        && existing.checksum == content.checksum
+        && existing.deleted == content.deleted
     {
         return Ok((existing.clone(), false));
     }
@@ -227,6 +367,7 @@ async fn store(
     let position = next_position(tx, slot.customer).await?;
     let broadcast_position = match audience {
         Audience::Everyone => position,
+        Audience::Only(_) if slot.only_workspace().is_some() => NEVER_OFFERED,
         Audience::Only(_) => existing.as_ref().map_or(0, |existing| existing.broadcast_position),
     };
     let is_new = existing.is_none();
@@ -237,13 +378,14 @@ async fn store(
         config_type: config_type_name(slot.config_type),
         key_id: slot.key_id.clone(),
         version: existing.as_ref().map_or(1, |existing| existing.version + 1),
-        checksum,
-        deleted,
-        content,
+        checksum: content.checksum,
+        deleted: content.deleted,
+        content: content.bytes,
         position,
         broadcast_position,
         created_at: existing.map_or(now, |existing| existing.created_at),
         updated_at: now,
+        restored_version: content.restored_version,
     };
     if is_new {
         query(INSERT)
@@ -275,8 +417,11 @@ async fn store(
             .bind(row.position)
             .bind(row.broadcast_position)
             .bind(row.updated_at)
+            .bind(row.restored_version)
+            .bind(content.source_checksum)
             .execute(tx)
             .await?;
+        query(REPLACE).bind(row.id).bind(row.version - 1).bind(now).execute(tx).await?;
     }
     query(KEEP)
         .bind(row.id)
@@ -288,8 +433,10 @@ async fn store(
         .bind(row.content.clone())
         .bind(event_type_name(event_type))
         .bind(now)
+        .bind(row.restored_version)
         .execute(tx)
         .await?;
+    observe::stored(tx, row.id, row.version).await?;
     tx.announce(slot.customer);
     Ok((row, true))
 }
@@ -300,14 +447,7 @@ async fn offered_events(
     configuration: &ConfigurationRow,
 ) -> Result<Vec<Id<Event>>, StorageError> {
     const NUMBERS: &str = "SELECT number AS value FROM workspaces WHERE customer_id = $1 AND deleted_at IS NULL ORDER BY number";
-    const NUMBER: &str =
-        "SELECT number AS value FROM workspaces WHERE customer_id = $1 AND deleted_at IS NULL AND id = $2";
-    let only = Id::<Workspace>::parse(&configuration.key_id)
-        .filter(|_| configuration.config_type == config_type_name(ConfigType::ProxyUrl));
-    let numbers: Vec<i64> = match only {
-        Some(workspace) => query(NUMBER).bind(configuration.customer_id).bind(workspace).values(tx).await?,
-        None => query(NUMBERS).bind(configuration.customer_id).values(tx).await?,
-    };
+    let numbers: Vec<i64> = query(NUMBERS).bind(configuration.customer_id).values(tx).await?;
     Ok(numbers
         .into_iter()
         .map(|number| event_id::derive(configuration.updated_at, number, configuration.position))
