@@ -1,20 +1,16 @@
 //! Reading configurations.
 
-use std::collections::HashMap;
-
 use agentrouter_api::common::PageRequest;
 use agentrouter_api::configurator as pb;
-use agentrouter_api::configurator::configuration::Payload;
 use agentrouter_delivery::version::ConfigurationRow;
 use agentrouter_delivery::{SYSTEM_USER, config_type_name};
 use agentrouter_kernel::filter::{Field, FieldKind};
-use agentrouter_kernel::id::{Credential, Customer, Id, Provider};
 use agentrouter_kernel::{Fault, PageSize, Violations};
-use agentrouter_rpc::credential::provider_credential_aad;
 use agentrouter_rpc::list::ListSpec;
 use agentrouter_rpc::{Call, Deps};
-use agentrouter_storage::{query, row};
+use agentrouter_storage::query;
 
+use crate::reveal::reveal;
 use crate::slots::SlotFields;
 
 /// The most slots of one GetConfiguration.
@@ -27,7 +23,7 @@ pub(crate) async fn get(
     request: pb::GetConfigurationRequest,
 ) -> Result<pb::GetConfigurationResponse, Fault> {
     const NEWER: &str = "SELECT id, customer_id, user_id, config_type, key_id, version, checksum, deleted, content, position, \
-         broadcast_position, created_at, updated_at FROM liaison_configurations \
+         broadcast_position, created_at, updated_at, restored_version FROM liaison_configurations \
          WHERE customer_id = $1 AND user_id = $2 AND config_type = $3 AND key_id = $4 AND version > $5 \
          AND (workspace_id IS NULL OR workspace_id = COALESCE($6, workspace_id))";
     let customer = call.own_customer(&deps.db).await?;
@@ -78,45 +74,9 @@ pub(crate) async fn get(
     Ok(pb::GetConfigurationResponse { configurations })
 }
 
-row! {
-    struct CredentialRow {
-        id: Id<Credential>,
-        provider_id: Id<Provider>,
-        version: i64,
-        sealed: Vec<u8>,
-    }
-}
-
-/// Puts the values of credentials into a configuration.
-async fn reveal(
-    deps: &Deps,
-    customer: Id<Customer>,
-    configuration: &mut pb::Configuration,
-) -> Result<(), Fault> {
-    const SEALED: &str = "SELECT id, provider_id, version, sealed FROM credentials WHERE customer_id = $1";
-    let Some(Payload::Providers(payload)) = &mut configuration.payload else { return Ok(()) };
-    if payload.providers.iter().all(|provider| provider.credential.is_none()) {
-        return Ok(());
-    }
-    let rows: Vec<CredentialRow> = query(SEALED).bind(customer).all(&deps.db).await?;
-    let rows: HashMap<String, CredentialRow> =
-        rows.into_iter().map(|row| (row.id.to_string(), row)).collect();
-    for credential in payload.providers.iter_mut().filter_map(|provider| provider.credential.as_mut()) {
-        // A credential that was rotated or removed since is delivered with the next version.
-        let Some(row) = rows.get(&credential.id).filter(|row| row.version == credential.version) else {
-            continue;
-        };
-        let plain =
-            deps.keyring.open(&provider_credential_aad(customer, row.provider_id, row.id), &row.sealed)?;
-        let text = plain.into_text().ok_or_else(|| Fault::internal("a credential is not text"))?;
-        text.expose().clone_into(&mut credential.value);
-    }
-    Ok(())
-}
-
 const LIST: ListSpec = ListSpec {
     select: "SELECT id, customer_id, user_id, config_type, key_id, version, checksum, deleted, content, position, \
-         broadcast_position, created_at, updated_at FROM liaison_configurations \
+         broadcast_position, created_at, updated_at, restored_version FROM liaison_configurations \
          WHERE customer_id = $1 AND ($2 = '' OR user_id = $2) AND ($3 = '' OR config_type = $3)",
     fields: &[Field { name: "created_at", column: "created_at", kind: FieldKind::Time, sortable: true }],
     default_order: "",

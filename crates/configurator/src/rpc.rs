@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::presence::Presence;
-use crate::{configurations, events, triggers};
+use crate::{
+    byok, configurations, dataplane_url, events, history, mcp_catalog, revocations, triggers, upgrade,
+};
 
 /// The service.
 #[derive(Debug)]
@@ -113,16 +115,18 @@ impl ConfiguratorService for Configurator {
 
     async fn set_dataplane_url(
         &self,
-        _: Request<pb::SetDataplaneUrlRequest>,
+        request: Request<pb::SetDataplaneUrlRequest>,
     ) -> Result<Response<pb::SetDataplaneUrlResponse>, Status> {
-        not_yet("SetDataplaneURL")
+        let (call, request) = Call::open(request)?;
+        dataplane_url::set(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn upsert_mcp_catalog_server(
         &self,
-        _: Request<pb::UpsertMcpCatalogServerRequest>,
+        request: Request<pb::UpsertMcpCatalogServerRequest>,
     ) -> Result<Response<pb::UpsertMcpCatalogServerResponse>, Status> {
-        not_yet("UpsertMCPCatalogServer")
+        let (call, request) = Call::open(request)?;
+        mcp_catalog::upsert(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn complete_event(
@@ -151,44 +155,50 @@ impl ConfiguratorService for Configurator {
 
     async fn save_byok_backends(
         &self,
-        _: Request<pb::SaveByokBackendsRequest>,
+        request: Request<pb::SaveByokBackendsRequest>,
     ) -> Result<Response<pb::SaveByokBackendsResponse>, Status> {
-        not_yet("SaveBYOKBackends")
+        let (call, request) = Call::open(request)?;
+        byok::save(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn delete_byok_backends(
         &self,
-        _: Request<pb::DeleteByokBackendsRequest>,
+        request: Request<pb::DeleteByokBackendsRequest>,
     ) -> Result<Response<pb::DeleteByokBackendsResponse>, Status> {
-        not_yet("DeleteBYOKBackends")
+        let (call, request) = Call::open(request)?;
+        byok::delete(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn revoke_user_token(
         &self,
-        _: Request<pb::RevokeUserTokenRequest>,
+        request: Request<pb::RevokeUserTokenRequest>,
     ) -> Result<Response<pb::RevokeUserTokenResponse>, Status> {
-        not_yet("RevokeUserToken")
+        let (call, request) = Call::open(request)?;
+        revocations::revoke(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn submit_dataplane_upgrade_credentials(
         &self,
-        _: Request<pb::SubmitDataplaneUpgradeCredentialsRequest>,
+        request: Request<pb::SubmitDataplaneUpgradeCredentialsRequest>,
     ) -> Result<Response<pb::SubmitDataplaneUpgradeCredentialsResponse>, Status> {
-        not_yet("SubmitDataplaneUpgradeCredentials")
+        let (call, request) = Call::open(request)?;
+        upgrade::submit(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn cancel_dataplane_upgrade(
         &self,
-        _: Request<pb::CancelDataplaneUpgradeRequest>,
+        request: Request<pb::CancelDataplaneUpgradeRequest>,
     ) -> Result<Response<pb::CancelDataplaneUpgradeResponse>, Status> {
-        not_yet("CancelDataplaneUpgrade")
+        let (call, request) = Call::open(request)?;
+        upgrade::cancel(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn rollback_dataplane_upgrade(
         &self,
-        _: Request<pb::RollbackDataplaneUpgradeRequest>,
+        request: Request<pb::RollbackDataplaneUpgradeRequest>,
     ) -> Result<Response<pb::RollbackDataplaneUpgradeResponse>, Status> {
-        not_yet("RollbackDataplaneUpgrade")
+        let (call, request) = Call::open(request)?;
+        upgrade::roll_back(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn batch_acknowledge_events(
@@ -242,50 +252,57 @@ impl ConfiguratorService for Configurator {
 
     async fn list_configuration_versions(
         &self,
-        _: Request<pb::ListConfigurationVersionsRequest>,
+        request: Request<pb::ListConfigurationVersionsRequest>,
     ) -> Result<Response<pb::ListConfigurationVersionsResponse>, Status> {
-        not_yet("ListConfigurationVersions")
+        let (call, request) = Call::open(request)?;
+        history::list(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn diff_configurations(
         &self,
-        _: Request<pb::DiffConfigurationsRequest>,
+        request: Request<pb::DiffConfigurationsRequest>,
     ) -> Result<Response<pb::DiffConfigurationsResponse>, Status> {
-        not_yet("DiffConfigurations")
+        let (call, request) = Call::open(request)?;
+        history::diff(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn rollback_configuration(
         &self,
-        _: Request<pb::RollbackConfigurationRequest>,
+        request: Request<pb::RollbackConfigurationRequest>,
     ) -> Result<Response<pb::RollbackConfigurationResponse>, Status> {
-        not_yet("RollbackConfiguration")
+        let (call, request) = Call::open(request)?;
+        history::rollback(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn get_dataplane_upgrade(
         &self,
-        _: Request<pb::GetDataplaneUpgradeRequest>,
+        request: Request<pb::GetDataplaneUpgradeRequest>,
     ) -> Result<Response<pb::DataplaneUpgrade>, Status> {
-        not_yet("GetDataplaneUpgrade")
+        let (call, request) = Call::open(request)?;
+        upgrade::get(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn report_dataplane_upgrade(
         &self,
-        _: Request<pb::ReportDataplaneUpgradeRequest>,
+        request: Request<pb::ReportDataplaneUpgradeRequest>,
     ) -> Result<Response<pb::DataplaneUpgrade>, Status> {
-        not_yet("ReportDataplaneUpgrade")
+        let (call, request) = Call::open(request)?;
+        upgrade::report(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn fetch_dataplane_upgrade_credentials(
         &self,
-        _: Request<pb::FetchDataplaneUpgradeCredentialsRequest>,
+        request: Request<pb::FetchDataplaneUpgradeCredentialsRequest>,
     ) -> Result<Response<pb::FetchDataplaneUpgradeCredentialsResponse>, Status> {
-        not_yet("FetchDataplaneUpgradeCredentials")
+        let (call, request) = Call::open(request)?;
+        upgrade::fetch(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn ack_dataplane_upgrade_credentials(
         &self,
-        _: Request<pb::AckDataplaneUpgradeCredentialsRequest>,
+        request: Request<pb::AckDataplaneUpgradeCredentialsRequest>,
     ) -> Result<Response<pb::AckDataplaneUpgradeCredentialsResponse>, Status> {
-        not_yet("AckDataplaneUpgradeCredentials")
+        let (call, request) = Call::open(request)?;
+        upgrade::ack(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 }
