@@ -1,8 +1,7 @@
-//! McpServersService and McpProfilesService: decode, call, encode.
+//! McpServersService: decode, call, encode.
 
 use agentrouter_api::common::PageRequest;
 use agentrouter_api::providers as pb;
-use agentrouter_api::providers::mcp_profiles_service_server::McpProfilesService;
 use agentrouter_api::providers::mcp_servers_service_server::McpServersService;
 use agentrouter_kernel::Fault;
 use agentrouter_rpc::{Call, Deps, Write, into_status};
@@ -92,51 +91,5 @@ impl McpServersService for McpServers {
     ) -> Result<Response<pb::McpServer>, Status> {
         let (call, request) = Call::open(request)?;
         self.disable(&call, request).await.map(Response::new).map_err(into_status)
-    }
-}
-
-/// McpProfilesService. Nothing of it is served yet.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct McpProfiles;
-
-fn unimplemented<T>(method: &str) -> Result<T, Status> {
-    Err(into_status(Fault::unimplemented(method)))
-}
-
-#[tonic::async_trait]
-impl McpProfilesService for McpProfiles {
-    async fn create_mcp_profile(
-        &self,
-        _request: Request<pb::CreateMcpProfileRequest>,
-    ) -> Result<Response<pb::McpProfile>, Status> {
-        unimplemented("CreateMcpProfile")
-    }
-
-    async fn get_mcp_profile(
-        &self,
-        _request: Request<pb::GetMcpProfileRequest>,
-    ) -> Result<Response<pb::McpProfile>, Status> {
-        unimplemented("GetMcpProfile")
-    }
-
-    async fn list_mcp_profiles(
-        &self,
-        _request: Request<pb::ListMcpProfilesRequest>,
-    ) -> Result<Response<pb::ListMcpProfilesResponse>, Status> {
-        unimplemented("ListMcpProfiles")
-    }
-
-    async fn update_mcp_profile(
-        &self,
-        _request: Request<pb::UpdateMcpProfileRequest>,
-    ) -> Result<Response<pb::McpProfile>, Status> {
-        unimplemented("UpdateMcpProfile")
-    }
-
-    async fn delete_mcp_profile(
-        &self,
-        _request: Request<pb::DeleteMcpProfileRequest>,
-    ) -> Result<Response<pb::DeleteMcpProfileResponse>, Status> {
-        unimplemented("DeleteMcpProfile")
     }
 }

@@ -5,6 +5,7 @@
 mod credentials;
 mod lists;
 mod mcp;
+mod profiles;
 mod providers;
 mod races;
 

@@ -1,18 +1,15 @@
-//! McpServersService, and McpProfilesService as far as it goes.
+//! McpServersService.
 
 use agentrouter_api::common::PageRequest;
 use agentrouter_api::configurator::McpServerConfig;
 use agentrouter_api::configurator::configuration::Payload;
 use agentrouter_api::configurator::{ConfigType, EventType};
-use agentrouter_api::providers::mcp_profiles_service_server::McpProfilesService;
 use agentrouter_api::providers::mcp_servers_service_server::McpServersService;
 use agentrouter_api::providers::{
-    CreateMcpProfileRequest, DeleteMcpProfileRequest, DisableMcpServerRequest, GetMcpProfileRequest,
-    GetMcpServerRequest, ListMcpProfilesRequest, ListMcpServersRequest, ListMcpServersResponse, McpServer,
-    UpdateMcpProfileRequest,
+    DisableMcpServerRequest, GetMcpServerRequest, ListMcpServersRequest, ListMcpServersResponse, McpServer,
 };
 use agentrouter_delivery::Slot;
-use agentrouter_providers::{McpProfiles, McpServers};
+use agentrouter_providers::McpServers;
 use agentrouter_storage::query;
 use agentrouter_testkit::{TestDb, call, on_both_engines, refused, request, viewer, violations};
 use tonic::{Code, Response, Status};
@@ -25,7 +22,6 @@ on_both_engines!(
     pages_are_complete_whatever_the_order,
     tenants_do_not_see_each_others_catalog,
     wrong_requests_are_refused,
-    profiles_wait,
 );
 
 impl Tenant<'_> {
@@ -190,31 +186,4 @@ async fn wrong_requests_are_refused(db: TestDb) {
         };
         assert_eq!(violations(acme.list_servers(page).await), [expected], "{order_by:?} {filter:?}");
     }
-}
-
-async fn profiles_wait(db: TestDb) {
-    let acme = Tenant::new(&db, "acme").await;
-    let expected = (Code::Unimplemented, "UNIMPLEMENTED".to_owned());
-    let call = || call(&acme.admin);
-    let profiles = McpProfiles;
-    assert_eq!(
-        refused(profiles.create_mcp_profile(request(call(), CreateMcpProfileRequest::default())).await),
-        expected
-    );
-    assert_eq!(
-        refused(profiles.get_mcp_profile(request(call(), GetMcpProfileRequest::default())).await),
-        expected
-    );
-    assert_eq!(
-        refused(profiles.list_mcp_profiles(request(call(), ListMcpProfilesRequest::default())).await),
-        expected
-    );
-    assert_eq!(
-        refused(profiles.update_mcp_profile(request(call(), UpdateMcpProfileRequest::default())).await),
-        expected
-    );
-    assert_eq!(
-        refused(profiles.delete_mcp_profile(request(call(), DeleteMcpProfileRequest::default())).await),
-        expected
-    );
 }
