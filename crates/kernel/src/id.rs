@@ -72,6 +72,8 @@ kinds! {
     WebhookDelivery = "whd", "WEBHOOK_DELIVERY", "webhook delivery";
     /// A message for webhooks.
     WebhookMessage = "msg", "WEBHOOK_MESSAGE", "webhook message";
+    /// What happened to a workspace, until somebody is told.
+    Signal = "sig", "SIGNAL", "signal";
 }
 
 /// The id of a row of one kind. Ids of one kind sort by their time of creation, to the millisecond.

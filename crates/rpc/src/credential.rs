@@ -1,7 +1,7 @@
 //! What stored secrets are bound to. Those who seal them, open them and wrap them anew are apart, so they meet here.
 
 use agentrouter_envelope::Aad;
-use agentrouter_kernel::id::{Credential, Customer, Id, Provider, Upgrade, Workspace};
+use agentrouter_kernel::id::{Credential, Customer, Id, Provider, Upgrade, Webhook, Workspace};
 
 /// Binds a provider's API key to its row, its provider and its tenant: copied to another one it does not open.
 pub fn provider_credential_aad(
@@ -30,4 +30,10 @@ pub fn upgrade_credential_aad(
         .with(workspace.to_string())
         .with(upgrade.to_string())
         .with(slot)
+}
+
+/// Binds the signing secrets of a webhook to it and its tenant: copied to another one they do not open. The one before a
+/// rotation is the same value in another column.
+pub fn webhook_secret_aad(customer: Id<Customer>, webhook: Id<Webhook>) -> Aad {
+    Aad::new("webhook-secret").with(customer.to_string()).with(webhook.to_string())
 }

@@ -73,7 +73,7 @@ impl Write {
     /// The answer of the earlier call that this one repeats.
     pub fn replay<M: Message + Default>(&self) -> Result<Option<M>, Fault> {
         let (Some(sealed), Some(key)) = (&self.replay, &self.key) else { return Ok(None) };
-        let plain = self.keyring.open(&aad(key), sealed)?;
+        let plain = self.keyring.open(&answer_aad(&key.caller, &key.method, &key.key), sealed)?;
         M::decode(plain.expose()).map(Some).map_err(Fault::internal)
     }
 
@@ -91,8 +91,10 @@ impl Write {
         answer: M,
     ) -> Result<M, Fault> {
         if let Some(key) = &self.key {
-            let sealed = self.keyring.seal(&aad(key), &answer.encode_to_vec())?;
-            idempotency::keep(&mut self.tx, key, sealed).await?;
+            let sealed = self
+                .keyring
+                .seal(&answer_aad(&key.caller, &key.method, &key.key), &answer.encode_to_vec())?;
+            idempotency::keep(&mut self.tx, key, customer, sealed).await?;
         }
         let entry = AuditEntry {
             customer,
@@ -115,6 +117,7 @@ fn hash<M: Message>(call: &Call, request: &M) -> Vec<u8> {
     context.finish().as_ref().to_vec()
 }
 
-fn aad(key: &IdempotencyKey) -> Aad {
-    Aad::new("idempotency").with(&key.caller).with(&key.method).with(&key.key)
+/// What the kept answer of a write is bound to.
+pub fn answer_aad(caller: &str, method: &str, key: &str) -> Aad {
+    Aad::new("idempotency").with(caller).with(method).with(key)
 }

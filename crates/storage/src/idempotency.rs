@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use agentrouter_kernel::id::{Customer, Id};
 use agentrouter_kernel::{Fault, FaultKind, Timestamp};
 
 use crate::error::StorageError;
@@ -58,13 +59,19 @@ pub async fn find(
     }
 }
 
-/// Keeps the answer of this transaction's write. Two calls that race with the same key cannot both commit:
-/// the second one gets `Conflict`.
-pub async fn keep(tx: &mut Tx, key: &IdempotencyKey, response: Vec<u8>) -> Result<(), StorageError> {
+/// Keeps the answer of this transaction's write in a customer. Two calls that race with the same key cannot both
+/// commit: the second one gets `Conflict`.
+pub async fn keep(
+    tx: &mut Tx,
+    key: &IdempotencyKey,
+    customer: Id<Customer>,
+    response: Vec<u8>,
+) -> Result<(), StorageError> {
     const FORGET: &str = "DELETE FROM idempotency_records \
          WHERE caller = $1 AND method = $2 AND idempotency_key = $3 AND expires_at <= $4";
     const KEEP: &str = "INSERT INTO idempotency_records \
-         (caller, method, idempotency_key, request_hash, response, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+         (caller, method, idempotency_key, request_hash, response, created_at, expires_at, customer_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     let now = tx.now().await?;
     query(FORGET).bind(&key.caller).bind(&key.method).bind(&key.key).bind(now).execute(tx).await?;
     query(KEEP)
@@ -75,6 +82,7 @@ pub async fn keep(tx: &mut Tx, key: &IdempotencyKey, response: Vec<u8>) -> Resul
         .bind(response)
         .bind(now)
         .bind(now.plus(RETENTION))
+        .bind(customer)
         .execute(tx)
         .await?;
     Ok(())
