@@ -1,6 +1,7 @@
 //! Key-encryption keys, and values sealed under them.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use agentrouter_kernel::Fault;
 use aws_lc_rs::aead::{AES_256_GCM, Aad as AeadAad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -11,7 +12,11 @@ use zeroize::Zeroizing;
 
 use crate::secret::SecretBytes;
 
-const FORMAT: u8 = 1;
+/// The data key is bound to no row, so that a rotation wraps it anew without knowing what the value belongs to. The
+/// value itself is.
+const FORMAT: u8 = 2;
+/// The format of the first version: the data key is bound to the row, too. It is read, and written no more.
+const FORMAT_BOUND_KEY: u8 = 1;
 const KEY_LENGTH: usize = 32;
 const TAG_LENGTH: usize = 16;
 const WRAPPED_LENGTH: usize = NONCE_LEN + KEY_LENGTH + TAG_LENGTH;
@@ -33,6 +38,9 @@ pub enum EnvelopeError {
         "a key-encryption key must be `id:` and 32 bytes in base64, with an id of 1 to 32 letters, digits, - or _"
     )]
     BadKey,
+    /// A rotation took every configured key out of service.
+    #[error("every configured key-encryption key was retired by a rotation; add the one that it rotated to")]
+    Retired,
     /// The system gave no random bytes.
     #[error("no randomness")]
     NoRandomness,
@@ -110,10 +118,12 @@ impl fmt::Debug for Kek {
     }
 }
 
-/// The key-encryption keys in use: the first one seals, all of them open.
+/// The key-encryption keys in use: the first one that no rotation retired seals, all of them open.
 #[derive(Debug)]
 pub struct Keyring {
     keys: Vec<Kek>,
+    /// Index of the key that seals; the number of keys where all are retired.
+    sealing: AtomicUsize,
 }
 
 impl Keyring {
@@ -127,7 +137,7 @@ impl Keyring {
         if keys.is_empty() || repeats {
             return Err(EnvelopeError::BadKey);
         }
-        Ok(Self { keys })
+        Ok(Self { keys, sealing: AtomicUsize::new(0) })
     }
 
     /// Reads keys separated by commas or white space.
@@ -136,9 +146,21 @@ impl Keyring {
         Self::new(parts.map(Kek::parse).collect::<Result<_, _>>()?)
     }
 
-    /// The id of the key that seals.
+    /// The id of the key that seals; empty where all are retired.
     pub fn sealing_key_id(&self) -> &str {
-        self.keys.first().map_or("", |key| key.id.as_str())
+        self.keys.get(self.sealing.load(Ordering::Relaxed)).map_or("", |key| key.id.as_str())
+    }
+
+    /// The ids of all keys.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|key| key.id.as_str())
+    }
+
+    /// Seals from now on with the first key that is not retired, also where the ring is shared. Where none is left,
+    /// nothing can be sealed until this is called again.
+    pub fn retire(&self, is_retired: impl Fn(&str) -> bool) {
+        let left = self.keys.iter().position(|key| !is_retired(&key.id));
+        self.sealing.store(left.unwrap_or(self.keys.len()), Ordering::Relaxed);
     }
 
     /// The id of the key that a sealed value needs, whether or not it is in a ring.
@@ -146,21 +168,46 @@ impl Keyring {
     /// # Errors
     /// `Malformed` where the bytes are no sealed value.
     pub fn key_id(sealed: &[u8]) -> Result<&str, EnvelopeError> {
-        split(sealed).map(|(id, _)| id)
+        split(sealed).map(|(_, id, _)| id)
+    }
+
+    /// The key that seals.
+    fn sealing_key(&self) -> Result<&Kek, EnvelopeError> {
+        self.keys.get(self.sealing.load(Ordering::Relaxed)).ok_or(EnvelopeError::Retired)
+    }
+
+    fn key(&self, id: &str) -> Result<&Kek, EnvelopeError> {
+        let found = self.keys.iter().find(|key| key.id == id);
+        found.ok_or_else(|| EnvelopeError::UnknownKey(id.to_owned()))
+    }
+
+    /// The same value under the key that seals; none where it is there already. Only its data key is decrypted. Of
+    /// values in the first format that key is bound to the row, so `bound_to` tells what they belong to.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`].
+    pub fn rewrap(
+        &self,
+        sealed: &[u8],
+        bound_to: impl FnOnce() -> Aad,
+    ) -> Result<Option<Vec<u8>>, EnvelopeError> {
+        let (format, id, rest) = split(sealed)?;
+        let kek = self.sealing_key()?;
+        if format == FORMAT && id == kek.id {
+            return Ok(None);
+        }
+        let (wrapped, body) = rest.split_at_checked(WRAPPED_LENGTH).ok_or(EnvelopeError::Malformed)?;
+        let aad = if format == FORMAT { data_key_aad() } else { bound_to() };
+        let data_key = decrypt(&self.key(id)?.key, &aad, wrapped)?;
+        join(kek, data_key.expose(), body).map(Some)
     }
 
     /// Encrypts a value under a fresh data key.
     pub fn seal(&self, aad: &Aad, plain: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-        let kek = self.keys.first().ok_or(EnvelopeError::BadKey)?;
+        let kek = self.sealing_key()?;
         let data_key = Zeroizing::new(random_bytes::<KEY_LENGTH>()?);
-        let id_length = u8::try_from(kek.id.len()).map_err(|_| EnvelopeError::BadKey)?;
-        let mut sealed =
-            Vec::with_capacity(2 + kek.id.len() + WRAPPED_LENGTH + NONCE_LEN + plain.len() + TAG_LENGTH);
-        sealed.extend_from_slice(&[FORMAT, id_length]);
-        sealed.extend_from_slice(kek.id.as_bytes());
-        sealed.extend_from_slice(&encrypt(&kek.key, aad, &*data_key)?);
-        sealed.extend_from_slice(&encrypt(&aead_key(&*data_key)?, aad, plain)?);
-        Ok(sealed)
+        let body = encrypt(&aead_key(&*data_key)?, aad, plain)?;
+        join(kek, &*data_key, &body)
     }
 
     /// Decrypts a value.
@@ -168,23 +215,36 @@ impl Keyring {
     /// # Errors
     /// `UnknownKey` names the missing key; `DoesNotOpen` says no more than that.
     pub fn open(&self, aad: &Aad, sealed: &[u8]) -> Result<SecretBytes, EnvelopeError> {
-        let (id, rest) = split(sealed)?;
-        let kek = self
-            .keys
-            .iter()
-            .find(|key| key.id == id)
-            .ok_or_else(|| EnvelopeError::UnknownKey(id.to_owned()))?;
+        let (format, id, rest) = split(sealed)?;
+        let kek = self.key(id)?;
         let (wrapped, body) = rest.split_at_checked(WRAPPED_LENGTH).ok_or(EnvelopeError::Malformed)?;
-        let data_key = decrypt(&kek.key, aad, wrapped)?;
+        let data_key = if format == FORMAT {
+            decrypt(&kek.key, &data_key_aad(), wrapped)?
+        } else {
+            decrypt(&kek.key, aad, wrapped)?
+        };
         decrypt(&aead_key(data_key.expose())?, aad, body)
     }
 }
 
-/// The id of the key that a sealed value needs, and the rest.
-fn split(sealed: &[u8]) -> Result<(&str, &[u8]), EnvelopeError> {
-    let [FORMAT, id_length, rest @ ..] = sealed else { return Err(EnvelopeError::Malformed) };
+/// The format of a sealed value, the id of the key that it needs, and the rest.
+fn split(sealed: &[u8]) -> Result<(u8, &str, &[u8]), EnvelopeError> {
+    let [format @ (FORMAT | FORMAT_BOUND_KEY), id_length, rest @ ..] = sealed else {
+        return Err(EnvelopeError::Malformed);
+    };
     let (id, rest) = rest.split_at_checked(usize::from(*id_length)).ok_or(EnvelopeError::Malformed)?;
-    Ok((std::str::from_utf8(id).map_err(|_| EnvelopeError::Malformed)?, rest))
+    Ok((*format, std::str::from_utf8(id).map_err(|_| EnvelopeError::Malformed)?, rest))
+}
+
+/// A sealed value of its parts.
+fn join(kek: &Kek, data_key: &[u8], body: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    let id_length = u8::try_from(kek.id.len()).map_err(|_| EnvelopeError::BadKey)?;
+    let wrapped = encrypt(&kek.key, &data_key_aad(), data_key)?;
+    Ok([&[FORMAT, id_length], kek.id.as_bytes(), &wrapped, body].concat())
+}
+
+fn data_key_aad() -> Aad {
+    Aad::new("data-key")
 }
 
 /// Random bytes from the system.
@@ -200,7 +260,9 @@ fn aead_key(bytes: &[u8]) -> Result<LessSafeKey, EnvelopeError> {
 
 fn encrypt(key: &LessSafeKey, aad: &Aad, plain: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
     let nonce = random_bytes::<NONCE_LEN>()?;
-    let mut buffer = plain.to_vec();
+    // With room for the tag, so that no copy of the plain text stays behind where the buffer grows.
+    let mut buffer = Vec::with_capacity(plain.len() + TAG_LENGTH);
+    buffer.extend_from_slice(plain);
     key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), AeadAad::from(&aad.0), &mut buffer)
         .map_err(|_| EnvelopeError::DoesNotOpen)?;
     Ok([&nonce[..], &buffer].concat())
@@ -254,6 +316,55 @@ mod tests {
         assert_eq!(Keyring::key_id(b"no sealed value"), Err(EnvelopeError::Malformed));
         let new = both.seal(&aad(), b"secret").unwrap();
         assert_eq!(ring(&["old"]).open(&aad(), &new).unwrap_err(), EnvelopeError::UnknownKey("new1".into()));
+    }
+
+    #[test]
+    fn a_value_is_wrapped_anew_without_its_row() {
+        let old = ring(&["old"]).seal(&aad(), b"secret").unwrap();
+        let both = ring(&["new1", "old"]);
+        let row = || -> Aad { panic!("nobody needs to know the row") };
+        let new = both.rewrap(&old, row).unwrap().unwrap();
+        assert_eq!(both.rewrap(&new, row), Ok(None));
+        assert_eq!(ring(&["new1"]).open(&aad(), &new).unwrap().expose(), b"secret");
+        assert_eq!(
+            ring(&["new1"]).open(&Aad::new("x"), &new).unwrap_err(),
+            EnvelopeError::DoesNotOpen,
+            "the value is bound to its row as before"
+        );
+        assert_eq!(ring(&["new1"]).rewrap(&old, row), Err(EnvelopeError::UnknownKey("old".into())));
+    }
+
+    #[test]
+    fn values_of_the_first_version_open_and_are_wrapped_anew() {
+        // Made by the first version: the key `a` of 32 bytes 1, bound as `aad()` says.
+        let kek = &ring(&["a"]).keys[0].key;
+        let data_key = [7; KEY_LENGTH];
+        let wrapped = encrypt(kek, &aad(), &data_key).unwrap();
+        let body = encrypt(&aead_key(&data_key).unwrap(), &aad(), b"secret").unwrap();
+        let first = [&[FORMAT_BOUND_KEY, 1, b'a'], &*wrapped, &*body].concat();
+        let both = ring(&["new1", "a"]);
+        assert_eq!(both.open(&aad(), &first).unwrap().expose(), b"secret");
+        assert_eq!(both.rewrap(&first, || Aad::new("x")), Err(EnvelopeError::DoesNotOpen));
+        let new = both.rewrap(&first, aad).unwrap().unwrap();
+        assert_eq!(ring(&["new1"]).open(&aad(), &new).unwrap().expose(), b"secret");
+        // Under the same key, too, it gets the format of today.
+        let same = ring(&["a"]).rewrap(&first, aad).unwrap().unwrap();
+        assert_eq!(ring(&["a"]).open(&aad(), &same).unwrap().expose(), b"secret");
+    }
+
+    #[test]
+    fn retired_keys_open_and_do_not_seal() {
+        let both = ring(&["old", "new1"]);
+        let old = both.seal(&aad(), b"secret").unwrap();
+        both.retire(|id| id == "old");
+        assert_eq!(both.sealing_key_id(), "new1");
+        assert_eq!(Keyring::key_id(&both.seal(&aad(), b"x").unwrap()), Ok("new1"));
+        assert_eq!(both.open(&aad(), &old).unwrap().expose(), b"secret");
+        both.retire(|_| true);
+        assert_eq!((both.sealing_key_id(), both.seal(&aad(), b"x")), ("", Err(EnvelopeError::Retired)));
+        both.retire(|_| false);
+        assert_eq!(both.sealing_key_id(), "old");
+        assert_eq!(both.key_ids().collect::<Vec<_>>(), ["old", "new1"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod bootstrap;
 mod cache;
 mod convert;
 mod identities;
+pub mod keks;
 pub mod keys;
 mod model;
 mod rpc;

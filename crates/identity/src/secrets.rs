@@ -6,62 +6,8 @@ use agentrouter_storage::{Db, Source, StorageError, Tx, query, row};
 use zeroize::Zeroizing;
 
 const PAGE_KEY: &str = "page-key";
-const KEK_CHECK: &str = "kek-check";
-
-/// Why the key-encryption keys of this process cannot be used with this database.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyringError {
-    /// The database is sealed under a key that is not configured.
-    #[error("the database needs the key-encryption key {0:?}, which is not configured")]
-    MissingKey(String),
-    /// There is a key of that id, but not the one that sealed the database.
-    #[error("the configured key-encryption key {0:?} is not the one that this database was sealed with")]
-    WrongKey(String),
-    /// The check value is damaged, or cannot be made.
-    #[error("the check value of the key-encryption key cannot be used")]
-    Envelope(#[source] EnvelopeError),
-    /// The database cannot be asked.
-    #[error("the check value of the key-encryption key cannot be read")]
-    Storage(#[from] StorageError),
-}
-
-/// Whether the database holds a check value, and with it belongs to a certain key-encryption key. While it does
-/// not, a new key may be made.
-pub async fn has_kek_check(db: &Db) -> Result<bool, StorageError> {
-    Ok(find(db, KEK_CHECK).await?.is_some())
-}
-
-/// Proves that the keyring opens what this database holds. The first call on a database seals the check value that
-/// later ones open.
-///
-/// # Errors
-/// Names the key that is needed. The server must not start with another one: what it sealed would be unreadable to
-/// the replicas that have the right one.
-pub async fn verify_keyring(db: &Db, keyring: &Keyring) -> Result<(), KeyringError> {
-    let sealed = match find(db, KEK_CHECK).await? {
-        Some(sealed) => sealed,
-        None => create_kek_check(db, keyring).await?,
-    };
-    let needed = Keyring::key_id(&sealed).map_err(KeyringError::Envelope)?;
-    match keyring.open(&aad(KEK_CHECK), &sealed) {
-        Ok(_) => Ok(()),
-        Err(EnvelopeError::UnknownKey(id)) => Err(KeyringError::MissingKey(id)),
-        Err(EnvelopeError::DoesNotOpen) => Err(KeyringError::WrongKey(needed.to_owned())),
-        Err(error) => Err(KeyringError::Envelope(error)),
-    }
-}
-
-async fn create_kek_check(db: &Db, keyring: &Keyring) -> Result<Vec<u8>, KeyringError> {
-    let mut tx = begin(db, KEK_CHECK).await?;
-    if let Some(sealed) = find(&mut tx, KEK_CHECK).await? {
-        return Ok(sealed);
-    }
-    // What is inside does not matter: opening is authenticated.
-    let sealed = keyring.seal(&aad(KEK_CHECK), KEK_CHECK.as_bytes()).map_err(KeyringError::Envelope)?;
-    insert(&mut tx, KEK_CHECK, sealed.clone(), None).await?;
-    tx.commit_unaudited(NO_CUSTOMER).await?;
-    Ok(sealed)
-}
+/// The value that tells whether the right key-encryption key is in use.
+pub(crate) const KEK_CHECK: &str = "kek-check";
 
 /// The key of page tokens, the same on every replica: a page may be asked of another one than the page before it.
 pub async fn page_key(db: &Db, keyring: &Keyring) -> Result<PageKey, Fault> {
@@ -105,11 +51,11 @@ pub(crate) fn open(keyring: &Keyring, name: &str, sealed: &[u8]) -> Result<Secre
 }
 
 /// A secret belongs to its name: one that was copied to another row does not open.
-fn aad(name: &str) -> Aad {
+pub fn aad(name: &str) -> Aad {
     Aad::new("server-secret").with(name)
 }
 
-async fn find(source: impl Source, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
+pub(crate) async fn find(source: impl Source, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
     query("SELECT sealed AS value FROM server_secrets WHERE name = $1").bind(name).value(source).await
 }
 

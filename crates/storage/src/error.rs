@@ -34,6 +34,9 @@ pub enum StorageError {
     /// A migration failed.
     #[error("migration failed")]
     Migration(#[source] Box<sqlx::migrate::MigrateError>),
+    /// Another process uses the store, or has it to itself.
+    #[error("the store is in use by another process")]
+    Occupied,
     /// The URL of the database is wrong.
     #[error("{0}")]
     Url(String),

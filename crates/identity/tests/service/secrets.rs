@@ -1,7 +1,8 @@
 //! The secrets of the installation.
 
 use agentrouter_envelope::{Kek, Keyring};
-use agentrouter_identity::secrets::{KeyringError, has_kek_check, page_key, verify_keyring};
+use agentrouter_identity::keks::{KeyringError, has_kek_check, verify_keyring};
+use agentrouter_identity::secrets::page_key;
 use agentrouter_kernel::page::{CursorValue, PageScope};
 use agentrouter_storage::query;
 use agentrouter_testkit::{TestDb, on_both_engines};
