@@ -104,10 +104,14 @@ impl Program {
     /// Starts it, and waits until it serves.
     pub(crate) async fn start(settings: &Settings) -> Self {
         let mut program = Self::spawn(settings);
-        // The end of the log ends the wait, too.
-        let is_serving = timeout(PATIENCE, program.address.wait_for(Option::is_some)).await;
-        assert!(is_serving.is_ok_and(|serving| serving.is_ok()), "it does not serve:\n{}", program.log());
+        assert!(program.serves().await, "it does not serve:\n{}", program.log());
         program
+    }
+
+    /// Waits until it serves, or shows that it will not.
+    pub(crate) async fn serves(&mut self) -> bool {
+        // The end of the log ends the wait, too.
+        timeout(PATIENCE, self.address.wait_for(Option::is_some)).await.is_ok_and(|serving| serving.is_ok())
     }
 
     /// Where it listens.
@@ -126,8 +130,7 @@ impl Program {
 
     /// A gRPC channel of its own that sends a bearer token. It connects with the first call.
     pub(crate) fn api(&self, token: &str) -> Api {
-        let channel = Endpoint::new(self.base_url()).unwrap().connect_lazy();
-        InterceptedService::new(channel, Bearer(format!("Bearer {token}").parse().unwrap()))
+        api_at(self.address(), token)
     }
 
     /// kill -9.
@@ -167,6 +170,12 @@ impl Program {
         assert_eq!(status.code(), Some(1), "{log}");
         log
     }
+}
+
+/// A gRPC channel of its own to this address that sends a bearer token. It connects with the first call.
+pub(crate) fn api_at(address: SocketAddr, token: &str) -> Api {
+    let channel = Endpoint::new(format!("http://{address}")).unwrap().connect_lazy();
+    InterceptedService::new(channel, Bearer(format!("Bearer {token}").parse().unwrap()))
 }
 
 /// The address, where a line of the log says that it is served.

@@ -1,54 +1,26 @@
-//! A client of any kind: works until the server is gone, and goes on with the next one.
-
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+//! A client of any kind, and what is the same for all of them.
 
 use crate::call::Gone;
-use crate::common::Api;
+use crate::common::{Api, OPERATOR_KEY};
 use crate::worker::Worker;
 use crate::writers::{CustomerWriter, KeyWriter, ProviderWriter, Trigger};
 
-/// What clients and those who set them to work tell each other.
-#[derive(Debug, Clone)]
-pub(crate) struct Signs {
-    /// Finish what is open, and nothing more.
-    pub(crate) stop: CancellationToken,
-    /// How many found the server as they left it, and go on.
-    pub(crate) at_work: watch::Sender<usize>,
-}
-
 pub(crate) enum Client {
-    Provider(ProviderWriter),
+    Provider(Box<ProviderWriter>),
     Customer(CustomerWriter),
     Keys(KeyWriter),
     Trigger(Trigger),
-    Worker(Worker),
+    Worker(Box<Worker>),
 }
 
 impl Client {
-    /// Works until it is told to stop and knows what became of everything it did, or the server is gone.
-    pub(crate) async fn work(mut self, api: Api, signs: Signs) -> (Self, Result<(), Gone>) {
-        let ended = self.steps(&api, &signs).await;
-        (self, ended)
-    }
-
-    async fn steps(&mut self, api: &Api, Signs { stop, at_work }: &Signs) -> Result<(), Gone> {
-        self.resume(api).await?;
-        at_work.send_modify(|clients| *clients += 1);
-        while !stop.is_cancelled() || !self.is_settled() {
-            match self {
-                Self::Provider(writer) => writer.step(api).await?,
-                Self::Customer(writer) => writer.step(api).await?,
-                Self::Keys(writer) => writer.step(api).await?,
-                Self::Trigger(trigger) => trigger.step(api).await?,
-                Self::Worker(worker) => worker.step(api).await?,
-            }
-        }
-        Ok(())
+    /// The credential it calls with.
+    pub(crate) fn token(&self) -> &str {
+        if let Self::Worker(worker) = self { &worker.token } else { OPERATOR_KEY }
     }
 
     /// What it does first on a new server: writers see whether what they were told still stands.
-    async fn resume(&mut self, api: &Api) -> Result<(), Gone> {
+    pub(crate) async fn resume(&mut self, api: &Api) -> Result<(), Gone> {
         match self {
             Self::Provider(writer) => writer.look(api).await,
             Self::Customer(writer) => writer.look(api).await,
@@ -58,7 +30,19 @@ impl Client {
         }
     }
 
-    fn is_settled(&self) -> bool {
+    /// One call or a few; whatever is open stays so until its end is known.
+    pub(crate) async fn step(&mut self, api: &Api) -> Result<(), Gone> {
+        match self {
+            Self::Provider(writer) => writer.step(api).await,
+            Self::Customer(writer) => writer.step(api).await,
+            Self::Keys(writer) => writer.step(api).await,
+            Self::Trigger(trigger) => trigger.step(api).await,
+            Self::Worker(worker) => worker.step(api).await,
+        }
+    }
+
+    /// Whether it knows what became of everything it did.
+    pub(crate) fn is_settled(&self) -> bool {
         match self {
             Self::Provider(writer) => writer.is_settled(),
             Self::Customer(writer) => writer.is_settled(),

@@ -1,6 +1,6 @@
 //! What workers were told about events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A claim, as its winner was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) struct Ledger {
     pub(crate) failed: Vec<(String, i32)>,
     /// Claims of an event that may have used an attempt without anybody being told.
     pub(crate) unanswered: BTreeMap<String, i32>,
+    /// Attempts that may have applied their event without anybody being told.
+    pub(crate) unsure: BTreeSet<(String, i32)>,
     /// Late completions, of claims that had ended.
     pub(crate) stale: u32,
 }

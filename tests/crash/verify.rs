@@ -1,16 +1,41 @@
 //! Compares what clients were told with what is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use agentrouter_kernel::id::{self, Configuration, Event, Id, Provider, Workspace};
 use agentrouter_storage::{Db, Engine, query, row};
 use uuid::Uuid;
 
-use crate::fleet::{CUSTOMERS, Fleet, workspaces};
+use crate::fleet::{Fleet, Tenant};
 use crate::ledger::{Ledger, Winner};
 
-/// Fails where anything differs; how much there was to compare.
-pub(crate) async fn compare(db: &Db, fleet: &Fleet) -> String {
+/// How much there was to compare.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    pub(crate) writes: usize,
+    pub(crate) triggers: i64,
+    pub(crate) claims: usize,
+    pub(crate) applied: usize,
+    versions: i64,
+    events: usize,
+    failed: usize,
+    stale: u32,
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { writes, triggers, claims, applied, versions, events, failed, stale } = self;
+        write!(
+            f,
+            "{writes} writes, {triggers} triggers, {versions} versions, {events} events, {claims} claims, "
+        )?;
+        write!(f, "{applied} applied, {failed} failed, {stale} too late")
+    }
+}
+
+/// Fails where anything differs.
+pub(crate) async fn compare(db: &Db, fleet: &Fleet) -> Compared {
     intact(db).await;
     let writes = providers(db, fleet).await + customers(db, fleet).await + keys(db, fleet).await;
     let triggers = triggers(db, fleet).await;
@@ -19,18 +44,16 @@ pub(crate) async fn compare(db: &Db, fleet: &Fleet) -> String {
     let events = events(db).await;
     let ledger = fleet.ledger.lock().unwrap();
     claims_and_completions(&events, &ledger);
-    let shown = format!(
-        "{writes} writes, {triggers} triggers, {versions} versions, {} events, {} claims, {} applied, {} failed, {} too late",
-        events.len(),
-        ledger.claims.len(),
-        ledger.applied.len(),
-        ledger.failed.len(),
-        ledger.stale,
-    );
-    // A test under which hardly anything happened has shown nothing. A slow machine gets this much done, too.
-    let enough = writes > 100 && triggers > 25 && ledger.claims.len() > 40 && ledger.applied.len() > 40;
-    assert!(enough, "{shown}");
-    shown
+    Compared {
+        writes,
+        triggers,
+        claims: ledger.claims.len(),
+        applied: ledger.applied.len(),
+        versions,
+        events: events.len(),
+        failed: ledger.failed.len(),
+        stale: ledger.stale,
+    }
 }
 
 async fn intact(db: &Db) {
@@ -108,7 +131,7 @@ async fn customers(db: &Db, fleet: &Fleet) -> usize {
         .map(|row| (row.slug.clone(), row))
         .collect();
     let audited = audited(db).await;
-    for known in CUSTOMERS.into_iter().chain(["default"]) {
+    for known in fleet.tenants.iter().map(|tenant| tenant.customer).chain(["default"]) {
         assert_eq!(rows.remove(known).map(|row| row.projects), Some(1), "{known}");
     }
     let mut writes = 0;
@@ -170,7 +193,8 @@ async fn versions(db: &Db, fleet: &Fleet) -> i64 {
          FROM liaison_configuration_versions v JOIN liaison_configurations l ON l.id = v.configuration_id \
          JOIN customers c ON c.id = l.customer_id WHERE c.slug = $1 ORDER BY l.id, v.version";
     let mut total = 0;
-    for customer in CUSTOMERS {
+    for Tenant { customer, .. } in &fleet.tenants {
+        let customer = *customer;
         let mut expected = BTreeMap::new();
         for writer in fleet.providers().filter(|writer| writer.customer == customer) {
             *expected.entry(("providers".to_owned(), "system".to_owned())).or_insert(0) +=
@@ -221,7 +245,7 @@ async fn delivered(db: &Db, fleet: &Fleet) {
     for row in &rows {
         assert_eq!(row.applied_version, Some(row.version), "{}/{}", row.customer, row.workspace);
     }
-    for (customer, workspace) in workspaces() {
+    for (customer, workspace) in fleet.tenants.iter().flat_map(Tenant::workspaces) {
         let slots = rows.iter().filter(|row| row.customer == customer && row.workspace == workspace);
         assert_eq!(slots.count(), fleet.slots(customer), "slots of {customer}/{workspace}");
     }
@@ -249,6 +273,7 @@ async fn events(db: &Db) -> Vec<EventRow> {
 }
 
 fn claims_and_completions(events: &[EventRow], ledger: &Ledger) {
+    let by_id: BTreeMap<_, _> = events.iter().map(|event| (event.id, event)).collect();
     let mut applied = BTreeMap::new();
     for event in events {
         let id = event.id.to_string();
@@ -265,7 +290,9 @@ fn claims_and_completions(events: &[EventRow], ledger: &Ledger) {
             assert_eq!(ledger.claims[&(id.clone(), *last)], stored, "{id}");
         }
         let is_applied = event.status == "applied";
-        assert_eq!(ledger.applied.get(&id).copied(), is_applied.then_some(used), "{id} is {}", event.status);
+        let told_applied = ledger.applied.get(&id).copied();
+        let is_unsure = is_applied && told_applied.is_none() && ledger.unsure.contains(&(id.clone(), used));
+        assert!(is_unsure || told_applied == is_applied.then_some(used), "{id} is {}", event.status);
         if is_applied {
             let delivery = (event.workspace_id, event.configuration_id, event.version);
             let twice = applied.insert(delivery, id.clone());
@@ -273,7 +300,7 @@ fn claims_and_completions(events: &[EventRow], ledger: &Ledger) {
         } else {
             assert!(matches!(event.status.as_str(), "superseded" | "failed"), "{id} is {}", event.status);
             let next = event.superseded_by.unwrap();
-            let next = events.iter().find(|other| other.id == next).unwrap();
+            let next = by_id[&next];
             assert!(next.version >= event.version, "{id} gave way to an older one");
         }
     }

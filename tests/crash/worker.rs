@@ -21,8 +21,27 @@ const DYING: Duration = Duration::from_secs(1);
 /// Events that used as many attempts are handled well: after the fifth one, a slot is stuck.
 const BAD_ATTEMPTS: i32 = 2;
 
+/// How a worker goes about it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    /// How long its polls wait.
+    pub(crate) wait: Duration,
+    /// How long its claims hold; none for as long as the server thinks fit.
+    pub(crate) lease: Option<Duration>,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self { wait: Duration::from_millis(200), lease: None }
+    }
+}
+
+/// How long the server lets a claim hold where nothing else is asked for.
+const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+
 pub(crate) struct Worker {
     id: String,
+    habits: Habits,
     workspace: String,
     pub(crate) token: String,
     ledger: Arc<Mutex<Ledger>>,
@@ -41,11 +60,14 @@ enum Task {
         event: ConfigurationEvent,
         fate: Fate,
         asked: i32,
+        asked_at: Instant,
     },
     /// It has applied an event, or failed to, and reports that.
     Complete {
         request: CompleteEventRequest,
         attempt: i32,
+        /// When its lease may be over, at the earliest.
+        held_until: Instant,
     },
 }
 
@@ -67,9 +89,16 @@ struct Ghost {
 type Client = ConfiguratorServiceClient<Api>;
 
 impl Worker {
-    pub(crate) fn new(workspace: &str, id: &str, token: &str, ledger: Arc<Mutex<Ledger>>) -> Self {
+    pub(crate) fn new(
+        workspace: &str,
+        id: &str,
+        token: &str,
+        habits: Habits,
+        ledger: Arc<Mutex<Ledger>>,
+    ) -> Self {
         Self {
             id: id.to_owned(),
+            habits,
             workspace: workspace.to_owned(),
             token: token.to_owned(),
             ledger,
@@ -98,14 +127,19 @@ impl Worker {
     pub(crate) async fn step(&mut self, api: &Api) -> Result<(), Gone> {
         let mut client = Client::new(api.clone());
         self.haunt(&mut client).await?;
-        if let Task::Claim { asked, .. } = &mut self.task {
+        if let Task::Claim { asked, asked_at, .. } = &mut self.task {
             *asked += 1;
+            *asked_at = Instant::now();
         }
         // A task is taken up again until its end is known.
         let next = match &self.task {
             Task::Poll => self.poll(&mut client).await?,
-            Task::Claim { event, fate, asked } => self.claim(&mut client, event, *fate, *asked).await?,
-            Task::Complete { request, attempt } => self.complete(&mut client, request, *attempt).await?,
+            Task::Claim { event, fate, asked, asked_at } => {
+                self.claim(&mut client, event, *fate, *asked, *asked_at).await?
+            }
+            Task::Complete { request, attempt, held_until } => {
+                self.complete(&mut client, request, *attempt, *held_until).await?
+            }
         };
         if let Some((task, ghost)) = next {
             self.task = task;
@@ -116,7 +150,7 @@ impl Worker {
 
     async fn poll(&mut self, client: &mut Client) -> Result<Next, Gone> {
         let request = ListPendingEventsRequest {
-            wait: Some(prost_types::Duration { seconds: 0, nanos: 200_000_000 }),
+            wait: Some(to_proto(self.habits.wait)),
             worker_id: self.id.clone(),
             ..Default::default()
         };
@@ -127,7 +161,8 @@ impl Worker {
             assert_eq!(event.workspace_id, self.workspace);
         }
         let event = pending.into_iter().next();
-        Ok(event.map(|event| (Task::Claim { fate: self.fate(&event), event, asked: 0 }, None)))
+        let asked_at = Instant::now();
+        Ok(event.map(|event| (Task::Claim { fate: self.fate(&event), event, asked: 0, asked_at }, None)))
     }
 
     fn fate(&mut self, event: &ConfigurationEvent) -> Fate {
@@ -147,20 +182,21 @@ impl Worker {
         event: &ConfigurationEvent,
         fate: Fate,
         asked: i32,
+        asked_at: Instant,
     ) -> Result<Next, Gone> {
-        let dies = fate == Fate::Dies;
+        let lease = if fate == Fate::Dies { Some(DYING) } else { self.habits.lease };
         let request = AcknowledgeEventRequest {
             event_id: event.id.clone(),
             worker_id: self.id.clone(),
-            lease: dies.then(|| prost_types::Duration { seconds: DYING.as_secs().cast_signed(), nanos: 0 }),
+            lease: lease.map(to_proto),
         };
         let Some(claim) = answered(client.acknowledge_event(request).await)? else { return Ok(None) };
-        if dies {
-            // An earlier claim that was never answered may have run out since, and used an attempt.
+        if lease.is_some() {
+            // A short one: an earlier claim that was never answered may have run out since, and used an attempt.
             self.ledger.lock().unwrap().unanswered(&event.id, asked - 1);
         }
         if !claim.success {
-            assert_ne!(claim.holder, self.id, "a worker is not refused for its own sake");
+            assert!(lease.is_some() || claim.holder != self.id, "a worker is not refused for its own sake");
             return Ok(Some((Task::Poll, None)));
         }
         let winner = Winner { worker: self.id.clone(), token: claim.claim_token.clone() };
@@ -184,7 +220,9 @@ impl Worker {
                 return Ok(Some((Task::Poll, Some(Ghost { request, due }))));
             }
         }
-        Ok(Some((Task::Complete { request, attempt: claim.attempt }, None)))
+        // The lease began when the server answered, or later than that of an earlier answer that was lost.
+        let held_until = asked_at + lease.unwrap_or(LEASE_DEFAULT);
+        Ok(Some((Task::Complete { request, attempt: claim.attempt, held_until }, None)))
     }
 
     /// Reads what it is to apply: at least what was announced.
@@ -209,11 +247,36 @@ impl Worker {
         client: &mut Client,
         request: &CompleteEventRequest,
         attempt: i32,
+        held_until: Instant,
     ) -> Result<Next, Gone> {
-        let Some(done) = answered(client.complete_event(request.clone()).await)? else { return Ok(None) };
-        assert!(done.success, "a completion under a live claim counts");
-        self.ledger.lock().unwrap().completed(&request.event_id, attempt, request.success);
+        match told(client.complete_event(request.clone()).await) {
+            Ok(done) => {
+                assert!(done.success, "a completion under a live claim counts");
+                self.ledger.lock().unwrap().completed(&request.event_id, attempt, request.success);
+            }
+            // It took longer than the lease until a server could be reached.
+            Err(Trouble::Refused { code: Code::Aborted, reason }) if Instant::now() >= held_until => {
+                assert_eq!(reason, "STALE_CLAIM");
+                self.ledger.lock().unwrap().stale += 1;
+            }
+            Err(Trouble::Again) => return Ok(None),
+            Err(Trouble::Gone) => return Err(Gone),
+            Err(trouble) => panic!("a completion under a live claim was answered with {trouble:?}"),
+        }
         Ok(Some((Task::Poll, None)))
+    }
+
+    /// Dies in the middle of whatever it does, and comes back under another name without knowing anything of it.
+    pub(crate) fn die(&mut self) {
+        let mut ledger = self.ledger.lock().unwrap();
+        match std::mem::replace(&mut self.task, Task::Poll) {
+            Task::Claim { event, asked, .. } => ledger.unanswered(&event.id, asked),
+            Task::Complete { request, attempt, .. } if request.success => {
+                ledger.unsure.insert((request.event_id, attempt));
+            }
+            Task::Complete { .. } | Task::Poll => {}
+        }
+        self.id.push('+');
     }
 
     /// Reports what dead workers held, once their leases are over.
@@ -230,6 +293,11 @@ impl Worker {
         self.ghosts.swap_remove(index);
         Ok(())
     }
+}
+
+fn to_proto(length: Duration) -> prost_types::Duration {
+    let nanos = length.subsec_nanos().cast_signed();
+    prost_types::Duration { seconds: length.as_secs().cast_signed(), nanos }
 }
 
 /// What it does next, and what it leaves behind; none where it has to repeat what it did.

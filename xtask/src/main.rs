@@ -9,6 +9,7 @@
 )]
 
 mod behaviours;
+mod chaos;
 mod ci;
 mod deny;
 mod layers;
@@ -36,6 +37,8 @@ struct Cli {
 enum Task {
     /// Show which tests prove which promised behaviour; fail where one has none
     Behaviours,
+    /// Kill servers, workers and the database at random, and see that everything converges
+    Chaos(chaos::Chaos),
     /// Run every stage of CI, or only those named
     Ci {
         /// Stages to run, in the order of a full run
@@ -89,6 +92,7 @@ fn run(task: Task) -> Result<()> {
     std::env::set_current_dir(process::workspace_root()?)?;
     match task {
         Task::Behaviours => behaviours::check(),
+        Task::Chaos(chaos) => chaos::run(chaos),
         Task::Ci { stages } => ci::run(&stages),
         Task::Deny => deny::check(),
         Task::Layers => layers::check(),

@@ -1,10 +1,10 @@
 //! The throw-away PostgreSQL of the tests and benchmarks, and finding or installing the server's programs.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -29,6 +29,7 @@ pub enum Durability {
 #[derive(Debug)]
 pub struct Cluster {
     keeper: Child,
+    answers: BufReader<ChildStdout>,
     port: u16,
 }
 
@@ -64,13 +65,33 @@ impl Cluster {
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut keeper = command.spawn().context("cannot start the keeper of the cluster")?;
 
-        let mut answer = String::new();
-        let stdout = keeper.stdout.take().context("the keeper has no standard output")?;
+        let answers = BufReader::new(keeper.stdout.take().context("the keeper has no standard output")?);
         // Dropped on failure, so that the keeper is waited for.
-        let cluster = Self { keeper, port };
-        BufReader::new(stdout).read_line(&mut answer)?;
-        ensure!(answer.trim() == "ready", "the server did not become ready");
+        let mut cluster = Self { keeper, answers, port };
+        cluster.answered()?;
         Ok(cluster)
+    }
+
+    /// Ends the server as a loss of power would: nothing is written that was not yet, and every connection breaks.
+    pub fn crash(&mut self) -> Result<()> {
+        self.ask("crash")
+    }
+
+    /// Brings a crashed server back, on the same port; returns once it accepts connections.
+    pub fn restart(&mut self) -> Result<()> {
+        self.ask("start")
+    }
+
+    fn ask(&mut self, command: &str) -> Result<()> {
+        writeln!(self.keeper.stdin.as_ref().context("the keeper has no standard input")?, "{command}")?;
+        self.answered()
+    }
+
+    fn answered(&mut self) -> Result<()> {
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer)?;
+        ensure!(answer.trim() == "ready", "the keeper of the cluster gave up");
+        Ok(())
     }
 
     /// The URL of the cluster's maintenance database, with a superuser that needs no password.
@@ -139,15 +160,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cluster_ends_with_its_owner() {
-        let cluster = Cluster::start(Durability::None).unwrap();
+    fn the_cluster_comes_back_from_a_crash_and_ends_with_its_owner() {
+        let mut cluster = Cluster::start(Durability::None).unwrap();
         let port = cluster.port;
-        let ready = Command::new(binaries().unwrap().join("pg_isready"))
-            .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
-            .status()
-            .unwrap();
-        assert!(ready.success());
+        let is_ready = || {
+            let program = binaries().unwrap().join("pg_isready");
+            let port = port.to_string();
+            Command::new(program).args(["-q", "-h", "127.0.0.1", "-p", &port]).status().unwrap().success()
+        };
+        assert!(is_ready());
         assert_eq!(cluster.url(), format!("postgres://postgres@127.0.0.1:{port}/postgres"));
+
+        cluster.crash().unwrap();
+        assert!(!is_ready());
+        cluster.restart().unwrap();
+        assert!(is_ready());
 
         drop(cluster);
         assert!(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());

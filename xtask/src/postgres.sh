@@ -2,7 +2,9 @@
 #
 # The one who starts this holds the other end of the pipe. However that process ends, killed or not, the pipe closes,
 # and this script stops the server and deletes its folder. So it ignores the signals that would end it before that.
-# Needs in the environment: PG_BIN, PG_PORT; PG_DURABLE where commits are to outlive a loss of power. Prints "ready" once the server accepts connections.
+# Needs in the environment: PG_BIN, PG_PORT; PG_DURABLE where commits are to outlive a loss of power. Prints "ready" once
+# the server accepts connections, and again after each command that it reads: "crash" ends the server as a loss of power
+# would, "start" brings it back.
 set -eu
 trap '' HUP INT PIPE TERM
 
@@ -33,6 +35,16 @@ full_page_writes = off
 EOF
 fi
 
-"$PG_BIN/pg_ctl" start -D data -l server.log -w -s >&2 || { cat server.log >&2; exit 1; }
+start() {
+  "$PG_BIN/pg_ctl" start -D data -l server.log -w -s >&2 || { cat server.log >&2; exit 1; }
+}
+
+start
 echo ready
-cat >/dev/null
+while read -r command; do
+  case "$command" in
+    crash) "$PG_BIN/pg_ctl" stop -D data -m immediate -s >&2 ;;
+    start) start ;;
+  esac
+  echo ready
+done
