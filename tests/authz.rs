@@ -72,6 +72,7 @@ impl World {
     }
 }
 
+// Behaviour 40: an RPC that the table lacks fails here.
 #[test]
 fn every_rpc_is_in_the_table_once() {
     let declared: BTreeSet<String> = methods().map(|method| short_name(&method)).collect();
@@ -109,6 +110,7 @@ async fn rightful_calls_succeed(db: TestDb) {
     world.server.stop().await;
 }
 
+// Behaviour 40: no token, and every kind of bad one.
 async fn bad_credentials_are_refused(db: TestDb) {
     let world = World::new(db).await;
     let bad = credentials::bad(&world).await;
@@ -127,6 +129,7 @@ async fn bad_credentials_are_refused(db: TestDb) {
     world.server.stop().await;
 }
 
+// Behaviour 40: the wrong role.
 async fn roles_are_enforced(db: TestDb) {
     let world = World::new(db).await;
     let before = world.state().await;
@@ -151,6 +154,8 @@ async fn roles_are_enforced(db: TestDb) {
     world.server.stop().await;
 }
 
+// Behaviour 39: what belongs to another tenant is answered like what does not exist, whatever the request names.
+// Behaviour 40: the wrong tenant, and ids that lead nowhere.
 async fn rows_of_other_tenants_do_not_exist(db: TestDb) {
     let world = World::new(db).await;
     let before = world.state().await;
@@ -177,6 +182,8 @@ async fn rows_of_other_tenants_do_not_exist(db: TestDb) {
     world.server.stop().await;
 }
 
+// Behaviour 39: a workspace token that names another workspace is told the same whether or not that exists.
+// Behaviour 40: the wrong workspace.
 async fn rows_of_other_workspaces_do_not_exist(db: TestDb) {
     let world = World::new(db).await;
     let before = world.state().await;

@@ -65,6 +65,7 @@ impl World {
     }
 }
 
+// Behaviour 39: no RPC shows a row of another tenant, whoever calls.
 async fn no_answer_shows_another_tenant(db: TestDb) {
     let world = World::new(db).await;
     for (caller, other) in [(&world.globex, &world.acme), (&world.acme, &world.globex)] {
@@ -151,6 +152,7 @@ impl List {
     }
 }
 
+// Behaviour 44: a token is refused by another list, parent, filter, order or caller.
 async fn page_tokens_stay_with_their_list(db: TestDb) {
     let World { server, client, acme, globex, .. } = World::new(db).await;
     for list in lists() {
