@@ -2,6 +2,8 @@
 -- offered at; it is offered again whenever it becomes pending.
 ALTER TABLE workspace_sync ADD COLUMN offered BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE liaison_configuration_events ADD COLUMN offered BIGINT NOT NULL DEFAULT 0;
+-- Every failed attempt, a line of JSON each.
+ALTER TABLE liaison_configuration_events ADD COLUMN failures TEXT COLLATE "C" NOT NULL DEFAULT '';
 
 -- Self-healing of a slot in a workspace: the version last offered again, how often, and when it may be the next time.
 ALTER TABLE workspace_slots ADD COLUMN heal_version BIGINT NOT NULL DEFAULT 0;
