@@ -7,6 +7,7 @@ use agentrouter_kernel::{Fault, Timestamp};
 use agentrouter_storage::{Db, StorageError, Tx, query, row};
 use uuid::Uuid;
 
+use crate::observe;
 use crate::poll;
 use crate::settle::settle_workspace;
 
@@ -69,6 +70,7 @@ pub async fn acknowledge(
 ) -> Result<Claimed, Fault> {
     let mut tx = db.begin().await?;
     let claimed = acknowledge_in(&mut tx, reach, event, worker, lease).await?;
+    observe::answered(&mut tx, &claimed);
     tx.commit_unaudited("the event row tells").await?;
     Ok(claimed)
 }
@@ -132,26 +134,33 @@ async fn take(
              WHERE o.workspace_id = liaison_configuration_events.workspace_id \
              AND o.configuration_id = liaison_configuration_events.configuration_id AND o.status = 'acknowledged') \
          RETURNING attempt, due_at";
-    let token = Uuid::from_u128(random()?);
-    let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
+    let token = random_token()?;
     let taken: Option<Taken> = query(TAKE)
         .bind(event)
         .bind(worker)
         .bind(token)
         .bind(&reach.credential)
-        .bind(lease)
+        .bind(micros(lease))
         .bind(reach.customer)
         .bind(reach.workspace)
-        .optional(tx)
+        .optional(&mut *tx)
         .await?;
+    if taken.is_some() {
+        observe::claimed(tx, event).await?;
+    }
     Ok(taken.map(|taken| Claim { token, attempt: taken.attempt, lease_expires_at: taken.due_at }))
 }
 
 /// A token that nobody can guess.
-fn random() -> Result<u128, StorageError> {
+pub(crate) fn random_token() -> Result<Uuid, StorageError> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StorageError::Corrupt("no randomness".to_owned()))?;
-    Ok(u128::from_be_bytes(bytes))
+    Ok(Uuid::from_bytes(bytes))
+}
+
+/// The stored form of a length of time.
+pub(crate) fn micros(length: Duration) -> i64 {
+    i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Renews a claim that is still good; none where it is not.
@@ -174,8 +183,11 @@ pub async fn renew(
         .bind(reach.workspace)
         .bind(token)
         .bind(worker)
-        .bind(lease.map(|lease| i64::try_from(lease.as_micros()).unwrap_or(i64::MAX)))
-        .optional(tx)
+        .bind(lease.map(micros))
+        .optional(&mut *tx)
         .await?;
+    if renewed.is_some() {
+        observe::renewed(tx);
+    }
     Ok(renewed.map(|renewed| Claim { token, attempt: renewed.attempt, lease_expires_at: renewed.due_at }))
 }

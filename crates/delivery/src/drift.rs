@@ -151,6 +151,8 @@ pub async fn heal(
         return Ok(Replayed::default());
     }
     let mut tx = db.begin().await?;
+    // The sequence first, as whoever takes both does.
+    let position = next_position(&mut tx, customer).await?;
     // What was offered to all comes with its own event, and two sweeps of one workspace take turns.
     lay_out_workspace(&mut tx, customer, workspace).await?;
     next_offer(&mut tx, workspace).await?;
@@ -160,7 +162,7 @@ pub async fn heal(
         Scope::All => EventType::Reconciled,
         Scope::Users => EventType::FullSync,
     };
-    offer(&mut tx, customer, workspace, &slots, event_type, now).await?;
+    offer(&mut tx, customer, workspace, &slots, event_type, position).await?;
     note_heals(&mut tx, customer, workspace, &slots, now).await?;
     tx.commit_unaudited("the events tell").await?;
     Ok(count(&slots))
@@ -179,6 +181,7 @@ pub async fn resync(
     workspace: Id<Workspace>,
     slot: Option<&Slot>,
 ) -> Result<usize, Fault> {
+    let position = next_position(tx, customer).await?;
     lay_out_workspace(tx, customer, workspace).await?;
     next_offer(tx, workspace).await?;
     let mut slots = slots(&mut *tx, customer, workspace, Scope::All, false).await?;
@@ -201,8 +204,7 @@ pub async fn resync(
             && slot.withheld_version < slot.version
             && !open.contains(&(slot.id, slot.version))
     });
-    let now = tx.now().await?;
-    offer(tx, customer, workspace, &slots, EventType::FullSync, now).await?;
+    offer(tx, customer, workspace, &slots, EventType::FullSync, position).await?;
     Ok(slots.len())
 }
 
@@ -300,12 +302,12 @@ async fn offer(
     workspace: Id<Workspace>,
     slots: &[SlotRow],
     event_type: EventType,
-    now: Timestamp,
+    position: i64,
 ) -> Result<(), StorageError> {
     if slots.is_empty() {
         return Ok(());
     }
-    let position = next_position(tx, customer).await?;
+    let now = tx.now().await?;
     let deliveries: Vec<_> =
         slots.iter().map(|slot| Delivery::again(workspace, slot.id, slot.version, position, now)).collect();
     deliver(tx, &deliveries, event_type).await?;

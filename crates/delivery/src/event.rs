@@ -7,7 +7,7 @@ use agentrouter_storage::{StorageError, row};
 use prost::Message;
 use uuid::Uuid;
 
-use crate::names;
+use crate::{complete, names};
 
 row! {
     /// An event with the slug of its workspace.
@@ -59,6 +59,8 @@ row! {
         pub outcome: String,
         /// Why the last attempt failed.
         pub error_message: String,
+        /// Every failed attempt, a line each.
+        pub failures: String,
         /// Encoded results per resource.
         pub resources: Option<Vec<u8>>,
         /// Encoded parameters of instructions.
@@ -80,7 +82,7 @@ macro_rules! select_events {
         concat!(
             "SELECT e.id, e.customer_id, e.workspace_id, w.slug AS workspace_slug, e.configuration_id, e.user_id, ",
             "e.config_type, e.key_id, e.event_type, e.version, e.status, e.position, e.offered, e.attempt, e.stuck, e.is_open, e.due_at, ",
-            "e.lease_micros, e.worker_id, e.claim_token, e.claimed_by, e.outcome, e.error_message, e.resources, ",
+            "e.lease_micros, e.worker_id, e.claim_token, e.claimed_by, e.outcome, e.error_message, e.failures, e.resources, ",
             "e.metadata, e.superseded_by, e.created_at, e.acknowledged_at, e.completed_at ",
             "FROM liaison_configuration_events e JOIN workspaces w ON w.id = e.workspace_id ",
             $condition
@@ -127,6 +129,7 @@ impl EventRow {
             stuck: self.stuck,
             not_before: self.due_at.filter(|_| failed).map(timestamp),
             resources: resources.map(|message| message.resources).unwrap_or_default(),
+            failures: complete::failures(&self.failures)?,
         })
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! Deliberately absent: who may call (the services), and how workers are woken (the storage crate's notifier).
 
+pub mod batch;
 pub mod claim;
 pub mod complete;
 pub mod drift;
@@ -17,9 +18,12 @@ pub mod event;
 pub mod event_id;
 pub mod instruction;
 pub mod poll;
+pub mod redrive;
 pub mod revocation;
 pub mod rollback;
+pub mod signal;
 pub mod state;
+pub mod upgrade;
 pub mod version;
 
 mod adopt;
@@ -27,6 +31,8 @@ mod generate;
 mod history;
 mod layout;
 mod names;
+mod observe;
+mod overview;
 mod settle;
 mod slot;
 mod user;
@@ -38,6 +44,7 @@ pub use generate::{enabled_providers, profile_servers_from_text, profile_servers
 pub use history::{VERSIONS_KEPT, sweep_versions};
 pub use instruction::instruct;
 pub use layout::{is_outstanding, lay_out_customer, lay_out_workspace, offer_to_lagging};
+pub use overview::observe as observe_fleet;
 pub use names::{config_type_from_name, config_type_name, event_type_name, status_from_name};
 pub use settle::{settle_due, settle_workspace};
 pub use slot::{SYSTEM_USER, Slot};
@@ -53,7 +60,8 @@ use agentrouter_storage::{Tx, query};
 /// How often an event is tried before its slot is stuck in a workspace.
 pub const ATTEMPTS_MAX: i64 = 5;
 
-/// Takes a workspace out of service: its open events are superseded, its running instructions too.
+/// Takes a workspace out of service: its open events are superseded, its instructions too, and its upgrade is
+/// cancelled.
 pub async fn retire_workspace(
     tx: &mut Tx,
     customer: Id<Customer>,
@@ -73,7 +81,9 @@ async fn retire(tx: &mut Tx, customer: Id<Customer>, workspace: Option<Id<Worksp
              is_open = FALSE, stuck = FALSE, due_at = NULL, completed_at = COALESCE(completed_at, :now) \
          WHERE workspace_id IN (SELECT id FROM workspaces WHERE customer_id = $1 AND id = COALESCE($2, id)) \
          AND is_open = TRUE";
+    upgrade::lock_starts(tx, customer).await?;
     query(RETIRE).bind(customer).bind(workspace).execute(tx).await?;
+    upgrade::retire(tx, customer, workspace).await?;
     tx.announce(customer);
     Ok(())
 }

@@ -4,7 +4,11 @@ use agentrouter_kernel::id::{Configuration, Customer, Event, Id, Workspace};
 use agentrouter_storage::{Db, StorageError, Tx, query, row};
 
 use crate::ATTEMPTS_MAX;
+use crate::complete::failure_line;
 use crate::layout::next_offer;
+use crate::observe;
+use crate::signal::raise_stuck;
+use crate::upgrade;
 
 row! {
     struct DueEvent {
@@ -14,16 +18,20 @@ row! {
         version: i64,
         status: String,
         attempt: i64,
+        worker_id: String,
         newer: Option<Id<Event>>,
     }
 }
+
+/// What is noted of an attempt whose worker let its lease run out.
+const DIED: &str = "the worker stopped answering";
 
 /// Settles the events of one workspace: a claim whose lease ran out becomes pending again, is superseded where
 /// a newer version waits, or is stuck where its attempts are used up; a failed event that is due becomes pending,
 /// unless a newer version has come past it. Returns how many changed.
 pub async fn settle_workspace(tx: &mut Tx, workspace: Id<Workspace>) -> Result<u64, StorageError> {
     // A failure and a newer version may have been written at the same time, without seeing each other.
-    const DUE: &str = "SELECT e.id, e.configuration_id, e.customer_id, e.version, e.status, e.attempt, COALESCE( \
+    const DUE: &str = "SELECT e.id, e.configuration_id, e.customer_id, e.version, e.status, e.attempt, e.worker_id, COALESCE( \
              (SELECT n.id FROM liaison_configuration_events n WHERE n.workspace_id = e.workspace_id \
               AND n.configuration_id = e.configuration_id AND n.status = 'pending'), \
              (SELECT n.id FROM liaison_configuration_events n WHERE n.workspace_id = e.workspace_id \
@@ -34,12 +42,12 @@ pub async fn settle_workspace(tx: &mut Tx, workspace: Id<Workspace>) -> Result<u
          WHERE e.workspace_id = $1 AND e.is_open = TRUE AND e.stuck = FALSE AND e.due_at <= :now \
          AND e.status IN ('acknowledged', 'failed')";
     // Every update asks again whether the event is due, so a completion or renewal in between stands.
-    const REOPEN: &str = "UPDATE liaison_configuration_events SET status = 'pending', due_at = NULL, offered = $2 \
-         WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
+    const REOPEN: &str = "UPDATE liaison_configuration_events SET status = 'pending', due_at = NULL, offered = $2, \
+         failures = failures || $3 WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
     const SUPERSEDE: &str = "UPDATE liaison_configuration_events SET status = 'superseded', is_open = FALSE, \
          due_at = NULL, superseded_by = $2, completed_at = :now WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
     const GIVE_UP: &str = "UPDATE liaison_configuration_events SET status = 'failed', stuck = TRUE, due_at = NULL, \
-         error_message = $2, completed_at = :now WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
+         error_message = $2, failures = failures || $3, completed_at = :now WHERE id = $1 AND status = 'acknowledged' AND due_at <= :now";
     const RETRY: &str = "UPDATE liaison_configuration_events SET status = 'pending', due_at = NULL, completed_at = NULL, offered = $2 \
          WHERE id = $1 AND is_open = TRUE AND status = 'failed' AND stuck = FALSE AND due_at <= :now";
     const OVERTAKE: &str = "UPDATE liaison_configuration_events SET is_open = FALSE, due_at = NULL, superseded_by = $2 \
@@ -50,22 +58,35 @@ pub async fn settle_workspace(tx: &mut Tx, workspace: Id<Workspace>) -> Result<u
         return Ok(0);
     }
     let offered = next_offer(tx, workspace).await?;
+    let now = tx.now().await?;
+    let mut instructions = Vec::new();
     for event in due {
+        let death = failure_line(event.attempt, &event.worker_id, DIED, now);
         let has_failed = event.status == "failed";
-        changed += match event.newer {
+        let settled = match event.newer {
             Some(newer) if has_failed => query(OVERTAKE).bind(event.id).bind(newer).execute(tx).await?,
             Some(newer) => query(SUPERSEDE).bind(event.id).bind(newer).execute(tx).await?,
             None if has_failed => query(RETRY).bind(event.id).bind(offered).execute(tx).await?,
             None if event.attempt >= ATTEMPTS_MAX => {
-                let given_up =
-                    query(GIVE_UP).bind(event.id).bind("the worker stopped answering").execute(tx).await?;
+                let given_up = query(GIVE_UP).bind(event.id).bind(DIED).bind(death).execute(tx).await?;
+                observe::stuck(tx, given_up);
                 if let (1, Some(configuration)) = (given_up, event.configuration_id) {
                     withhold(tx, event.customer_id, workspace, configuration, event.version).await?;
+                    raise_stuck(tx, event.id).await?;
                 }
                 given_up
             }
-            None => query(REOPEN).bind(event.id).bind(offered).execute(tx).await?,
+            None => query(REOPEN).bind(event.id).bind(offered).bind(death).execute(tx).await?,
         };
+        if !has_failed {
+            observe::lease_expired(tx, settled);
+        }
+        changed += settled;
+        instructions.extend(event.configuration_id.is_none().then_some(event.id));
+    }
+    // Once all events are held: whoever holds an upgrade waits for no event.
+    for instruction in instructions {
+        upgrade::follow(tx, instruction).await?;
     }
     Ok(changed)
 }

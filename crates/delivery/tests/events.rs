@@ -273,7 +273,7 @@ async fn failures_come_back_until_they_are_stuck(db: TestDb) {
     for (attempt, delay) in [(1, 2), (2, 6), (3, 18), (4, 54), (5, 0)] {
         let claim = fleet.hold(0, event, "worker").await;
         assert_eq!(claim.attempt, attempt);
-        let long = Outcome::Failed { message: "x".repeat(5000), permanent: false };
+        let long = Outcome::Failed { message: "x".repeat(5000), permanent: false, running: None };
         assert!(fleet.complete(0, event, &claim, long).await.unwrap());
         let row = fleet.event(event).await;
         assert_eq!(

@@ -8,7 +8,7 @@ use agentrouter_delivery::complete::{self, Completion, Outcome};
 use agentrouter_delivery::event::EventRow;
 use agentrouter_delivery::{Audience, Slot, Triggered, poll, trigger};
 use agentrouter_kernel::Fault;
-use agentrouter_kernel::id::{Customer, Event, Id, Workspace};
+use agentrouter_kernel::id::{Configuration, Customer, Event, Id, Workspace};
 use agentrouter_storage::{Db, query, scope};
 use agentrouter_testkit::TestDb;
 
@@ -52,6 +52,26 @@ impl Fleet {
             .execute(&mut tx)
             .await
             .unwrap();
+        tx.commit_unaudited("test data").await.unwrap();
+    }
+
+    /// Writes the first version of the slot of a user's key, whose content is given and not generated.
+    pub(crate) async fn give_byok(&self, user_id: &str, key_id: &str) {
+        const HEAD: &str =
+            "UPDATE customer_sequences SET head = head + 1 WHERE customer_id = $1 RETURNING head AS value";
+        const SLOT: &str = "INSERT INTO liaison_configurations (id, customer_id, user_id, config_type, key_id, version, \
+             checksum, deleted, content, event_type, position, broadcast_position, created_at, updated_at) \
+             VALUES ($1, $2, $3, 'byok', $4, 1, 'checksum', FALSE, $5, 'created', $6, $6, :now, :now)";
+        const VERSION: &str = "INSERT INTO liaison_configuration_versions (configuration_id, version, customer_id, \
+             position, checksum, deleted, content, event_type, created_at) \
+             SELECT id, version, customer_id, position, checksum, deleted, content, event_type, created_at \
+             FROM liaison_configurations WHERE id = $1";
+        let mut tx = self.db().begin().await.unwrap();
+        let id = Id::<Configuration>::new(tx.now().await.unwrap());
+        let head: i64 = query(HEAD).bind(self.customer).value(&mut tx).await.unwrap().unwrap();
+        let slot = query(SLOT).bind(id).bind(self.customer).bind(user_id).bind(key_id);
+        slot.bind(Vec::<u8>::new()).bind(head).execute(&mut tx).await.unwrap();
+        query(VERSION).bind(id).execute(&mut tx).await.unwrap();
         tx.commit_unaudited("test data").await.unwrap();
     }
 
@@ -150,5 +170,5 @@ pub(crate) fn applied() -> Outcome {
 }
 
 pub(crate) fn failed(permanent: bool) -> Outcome {
-    Outcome::Failed { message: "no".to_owned(), permanent }
+    Outcome::Failed { message: "no".to_owned(), permanent, running: None }
 }

@@ -110,7 +110,7 @@ impl Worker {
     pub(crate) async fn fail(&self, permanent: bool) -> EventRow {
         let event = self.only_pending().await;
         let claim = self.hold(event.id).await;
-        let outcome = Outcome::Failed { message: "no such model".to_owned(), permanent };
+        let outcome = Outcome::Failed { message: "no such model".to_owned(), permanent, running: None };
         assert!(self.complete(&event, &claim, outcome).await.unwrap());
         event
     }
