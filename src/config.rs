@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
 
+use crate::telemetry::{LogFormat, Traces};
+
 /// Settings of `serve`, as flags and environment variables. What is not given here is looked up in the file.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
@@ -24,6 +26,15 @@ pub struct ServeArgs {
     /// What to log, such as `info` or `agentrouter=debug,warn`. [default: info]
     #[arg(long, env = "AGENTROUTER_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// How lines of the log look. [default: auto, which is text on a terminal and JSON elsewhere]
+    #[arg(long, env = "AGENTROUTER_LOG_FORMAT", value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Serve `/metrics` on this address, too, for anybody who can reach it.
+    #[arg(long, env = "AGENTROUTER_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<String>,
+    /// Send spans to this collector by OTLP over gRPC. [default: as OTEL_EXPORTER_OTLP_ENDPOINT says; else none]
+    #[arg(long, env = "AGENTROUTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// Accept a bootstrap key that is not in the key format on any address.
     #[arg(long)]
     pub allow_weak_bootstrap_key: bool,
@@ -52,6 +63,9 @@ struct File {
     database_url: Option<String>,
     max_connections: Option<u32>,
     log: Option<String>,
+    log_format: Option<LogFormat>,
+    metrics_listen: Option<String>,
+    otlp_endpoint: Option<String>,
     allow_weak_bootstrap_key: Option<bool>,
 }
 
@@ -73,10 +87,23 @@ pub struct Config {
     pub store: StoreConfig,
     /// What to log.
     pub log: String,
+    /// What the server tells about itself, and where.
+    pub observability: Observability,
     /// Whether a weak bootstrap key is accepted on any address.
     pub allow_weak_bootstrap_key: bool,
     /// Secrets.
     pub secrets: Secrets,
+}
+
+/// What the server tells about itself, and where.
+#[derive(Debug, Clone, Default)]
+pub struct Observability {
+    /// How lines of the log look.
+    pub log_format: LogFormat,
+    /// A listener of its own for `/metrics`.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Where spans go to.
+    pub traces: Traces,
 }
 
 /// Where the data is, checked.
@@ -118,7 +145,15 @@ impl Config {
     pub fn load(args: &ServeArgs, lookup: Lookup<'_>) -> Result<Self> {
         let file = File::read(args.config.as_deref())?;
         let listen = args.listen.clone().or(file.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-        let listen = parse_listen(&listen)?;
+        let listen = parse_listen("AGENTROUTER_LISTEN (listen)", &listen)?;
+        let metrics_listen = args.metrics_listen.clone().or(file.metrics_listen);
+        let metrics_listen =
+            metrics_listen.map(|text| parse_listen("AGENTROUTER_METRICS_LISTEN (metrics_listen)", &text));
+        let observability = Observability {
+            log_format: args.log_format.or(file.log_format).unwrap_or_default(),
+            metrics_listen: metrics_listen.transpose()?,
+            traces: Traces::load(args.otlp_endpoint.clone().or(file.otlp_endpoint), lookup)?,
+        };
         let store = StoreArgs {
             data_dir: args.store.data_dir.clone().or(file.data_dir),
             database_url: args.store.database_url.clone().or(file.database_url),
@@ -128,6 +163,7 @@ impl Config {
             listen,
             store: StoreConfig::load(&store)?,
             log: args.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
+            observability,
             allow_weak_bootstrap_key: args.allow_weak_bootstrap_key
                 || file.allow_weak_bootstrap_key.unwrap_or(false),
             secrets: Secrets::load(lookup)?,
@@ -206,19 +242,15 @@ impl File {
     }
 }
 
-fn parse_listen(text: &str) -> Result<SocketAddr> {
+fn parse_listen(setting: &str, text: &str) -> Result<SocketAddr> {
     // `localhost:8080` reads better than an address, and names one.
     let text = text.replace("localhost", "127.0.0.1");
     if let Some(port) = text.strip_prefix(':') {
-        let port = port
-            .parse()
-            .ok()
-            .with_context(|| format!("AGENTROUTER_LISTEN (listen): {text:?} has no valid port"))?;
+        let port = port.parse().ok().with_context(|| format!("{setting}: {text:?} has no valid port"))?;
         return Ok(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port));
     }
-    text.parse().ok().with_context(|| {
-        format!("AGENTROUTER_LISTEN (listen): {text:?} is no address and port such as 127.0.0.1:8080")
-    })
+    let parsed = text.parse().ok();
+    parsed.with_context(|| format!("{setting}: {text:?} is no address and port such as 127.0.0.1:8080"))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use crate::config::{Config, Secrets, StoreConfig};
+use crate::config::{Config, Observability, Secrets, StoreConfig};
 use crate::{server, store, telemetry};
 
 /// How long the loop may take to converge.
@@ -89,6 +89,7 @@ fn config(data_dir: &Path, key: &Secret) -> Config {
             max_connections: 8,
         },
         log: String::new(),
+        observability: Observability::default(),
         allow_weak_bootstrap_key: false,
         secrets: Secrets { bootstrap_key: Some(key.clone()), keyring: None },
     }

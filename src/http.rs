@@ -8,8 +8,9 @@ use std::time::Instant;
 use agentrouter_identity::SigningKeys;
 use agentrouter_kernel::id::{Audit, Id};
 use agentrouter_kernel::{Clock, SystemClock};
-use agentrouter_rpc::{Peer, RequestId};
+use agentrouter_rpc::{Peer, RequestId, observe::caller};
 use agentrouter_storage::Db;
+use agentrouter_telemetry::Telemetry;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -66,7 +67,11 @@ async fn jwks(State(health): State<Health>) -> Response {
 }
 
 /// Gives every request an id and its peer, and logs it once when its answer begins.
-pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
+pub(crate) async fn observe(
+    State(telemetry): State<Telemetry>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = request_id(&request);
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
@@ -75,11 +80,15 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     if let Some(peer) = peer {
         request.extensions_mut().insert(Peer(peer));
     }
-    let span = tracing::info_span!("request", request_id = id);
+    let span = tracing::info_span!("request", request_id = id, trace_id = tracing::field::Empty);
+    if let Some(caller) = caller(request.headers()) {
+        span.record("trace_id", caller.trace_id().to_string());
+    }
     let started = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     let _entered = span.enter();
     let status = response.status().as_u16();
+    telemetry.metrics().http_response(status);
     let grpc_status =
         response.headers().get("grpc-status").and_then(|value| value.to_str().ok()).unwrap_or("");
     let milliseconds = started.elapsed().as_secs_f64() * 1e3;

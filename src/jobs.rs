@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 /// Leases that ran out and retries that are due are looked for this often; a poll finds its own at once.
 const SETTLE: Duration = Duration::from_millis(500);
 const PRESENCE: Duration = Duration::from_secs(1);
+/// How often the state of the installation is read for the metrics, however often those are asked for.
+const FLEET: Duration = Duration::from_secs(15);
 const SWEEP: Duration = Duration::from_mins(1);
 const SWEEP_LIMIT: i64 = 1_000;
 
@@ -30,6 +32,11 @@ pub(crate) fn start(db: &Db, presence: &Arc<Presence>, shutdown: &CancellationTo
     every(&mut jobs, "presence", PRESENCE, shutdown, move || {
         let (presence, db) = (Arc::clone(&presence), presence_db.clone());
         async move { presence.flush(&db).await }
+    });
+    let fleet_db = db.clone();
+    every(&mut jobs, "fleet", FLEET, shutdown, move || {
+        let db = fleet_db.clone();
+        async move { agentrouter_delivery::observe_fleet(&db).await }
     });
     let sweep_db = db.clone();
     every(&mut jobs, "sweep", SWEEP, shutdown, move || sweep(sweep_db.clone()));

@@ -3,12 +3,16 @@
 pub mod bootstrap;
 pub mod cli;
 pub mod config;
+pub mod copy_store;
 pub mod demo;
 pub mod keys;
+pub mod rotate;
+pub mod sealed;
 pub mod server;
 pub mod store;
 pub mod telemetry;
 
 mod http;
 mod jobs;
+mod metrics;
 mod wire;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use agentrouter::cli::{Cli, Command};
 use agentrouter::config::{Config, ServeArgs, StoreConfig, environment};
 use agentrouter::server::Signals;
-use agentrouter::{demo, keys, server, store, telemetry};
+use agentrouter::{copy_store, demo, keys, server, store, telemetry};
 use anyhow::Result;
 use clap::Parser;
 
@@ -34,13 +34,17 @@ async fn run(command: Command) -> Result<()> {
             telemetry::start("warn")?;
             keys::run(command).await
         }
+        Command::CopyStore(args) => {
+            telemetry::start("warn")?;
+            keys::print(&copy_store::run(&args).await?)
+        }
         Command::Demo(args) => demo::run(args).await,
     }
 }
 
 async fn serve(args: &ServeArgs) -> Result<()> {
     let config = Config::load(args, &environment)?;
-    telemetry::start(&config.log)?;
+    telemetry::start_as(&config.log, config.observability.log_format)?;
     let mut signals = Signals::catch()?;
     // What a start leaves half done does not harm the next one.
     let running = tokio::select! {

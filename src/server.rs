@@ -11,8 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
-use crate::{bootstrap, jobs, store, wire};
+use crate::config::{Config, environment};
+use crate::telemetry::Exporter;
+use crate::{bootstrap, jobs, metrics, rotate, store, telemetry, wire};
 use agentrouter_storage::Db;
 
 /// How long calls under way may take to end after the server was told to stop.
@@ -28,6 +29,9 @@ pub struct Running {
     stop: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
     jobs: JoinSet<()>,
+    /// Where `/metrics` is served beside that.
+    pub metrics_address: Option<SocketAddr>,
+    exporter: Exporter,
 }
 
 /// Starts a server. It serves when this returns.
@@ -39,19 +43,46 @@ pub async fn start(config: Config) -> Result<Running> {
         .await
         .with_context(|| format!("AGENTROUTER_LISTEN (listen): {}", config.listen))?;
     let address = listener.local_addr()?;
-    let deps = store::open(&config.store, config.secrets.keyring).await?;
+    let metrics_listener = match config.observability.metrics_listen {
+        Some(listen) => Some(
+            TcpListener::bind(listen)
+                .await
+                .with_context(|| format!("AGENTROUTER_METRICS_LISTEN (metrics_listen): {listen}"))?,
+        ),
+        None => None,
+    };
+    let (telemetry, exporter) = telemetry::instruments(&config.observability.traces, &environment)?;
+    let deps = store::open_with(&config.store, config.secrets.keyring, telemetry).await?;
     bootstrap::bootstrap(&deps, config.secrets.bootstrap_key.as_ref(), &config.store.data_dir).await?;
     let stop = CancellationToken::new();
     let wired = wire::wire(&deps, &stop).await?;
     let mut jobs = jobs::start(&deps.db, &wired.presence, &stop);
     jobs.spawn(wired.key_usage.run(stop.clone()));
+    jobs.spawn(rotate::follow(deps.clone(), stop.clone()));
 
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
     });
-    let service = wired.router.into_make_service_with_connect_info::<SocketAddr>();
+    let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    if let Some(listener) = metrics_listener {
+        let serving = axum::serve(listener, metrics::open(&deps.db));
+        let serving = serving.with_graceful_shutdown(stop.clone().cancelled_owned());
+        jobs.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "metrics are not served any more");
+            }
+        });
+    }
+    // Who can reach a loopback address is at home already.
+    let metrics = if address.ip().is_loopback() {
+        metrics::open(&deps.db)
+    } else {
+        metrics::guarded(&deps.db, &wired.authenticator)
+    };
+    let router = wired.router.merge(metrics);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let (signal, health) = (stop.clone(), wired.health);
     let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
         signal.cancelled().await;
@@ -59,8 +90,11 @@ pub async fn start(config: Config) -> Result<Running> {
     });
     #[expect(clippy::disallowed_methods, reason = "`Running` awaits it")]
     let serving = tokio::spawn(serving.into_future());
+    if let Some(address) = metrics_address {
+        tracing::info!(%address, "serving metrics");
+    }
     tracing::info!(%address, engine = ?deps.db.engine(), "serving");
-    Ok(Running { address, db: deps.db, stop, serving, jobs })
+    Ok(Running { address, db: deps.db, stop, serving, jobs, metrics_address, exporter })
 }
 
 impl Running {
@@ -77,6 +111,7 @@ impl Running {
         }
         while self.jobs.join_next().await.is_some() {}
         self.db.close().await;
+        self.exporter.stop().await;
         if let Ok(served) = outcome {
             served.context("the server task")??;
         }

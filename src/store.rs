@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agentrouter_envelope::{Kek, Keyring, Secret};
-use agentrouter_identity::secrets;
+use agentrouter_identity::{keks, secrets};
 use agentrouter_kernel::SystemClock;
 use agentrouter_rpc::Deps;
-use agentrouter_storage::{Db, Limits, Target};
+use agentrouter_storage::{Db, Limits, StorageError, Target};
+use agentrouter_telemetry::Telemetry;
 use anyhow::{Context, Result};
 
 use crate::config::StoreConfig;
@@ -22,15 +23,23 @@ const KEK_FILE: &str = "kek";
 /// # Errors
 /// Where the database cannot be reached, or was migrated by a newer program.
 pub async fn open_database(config: &StoreConfig) -> Result<Db> {
+    open_database_with(config, Telemetry::default()).await
+}
+
+async fn open_database_with(config: &StoreConfig, telemetry: Telemetry) -> Result<Db> {
     if let Target::Sqlite(path) = &config.target
         && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
     {
         create_private_folder(folder)?;
     }
     let limits = Limits { max_connections: config.max_connections, ..Limits::default() };
-    let db = Db::open(&config.target, limits, Arc::new(SystemClock))
+    let db = Db::open_with(&config.target, limits, Arc::new(SystemClock), telemetry)
         .await
         .context("the database cannot be opened")?;
+    db.share().await.map_err(|error| match error {
+        StorageError::Occupied => anyhow::anyhow!("the database is being copied; wait until that is done"),
+        error => anyhow::Error::new(error).context("the database cannot be marked as in use"),
+    })?;
     db.migrate().await.context("the database cannot be migrated")?;
     Ok(db)
 }
@@ -40,12 +49,20 @@ pub async fn open_database(config: &StoreConfig) -> Result<Db> {
 /// # Errors
 /// As [`open_database`], and where the keys do not open what is stored.
 pub async fn open(config: &StoreConfig, keyring: Option<Keyring>) -> Result<Deps> {
-    let db = open_database(config).await?;
+    open_with(config, keyring, Telemetry::default()).await
+}
+
+/// [`open`], with the instruments of a server.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(config: &StoreConfig, keyring: Option<Keyring>, telemetry: Telemetry) -> Result<Deps> {
+    let db = open_database_with(config, telemetry).await?;
     let keyring = match keyring {
         Some(keyring) => keyring,
         None => keyring_in(&config.data_dir, &db).await?,
     };
-    secrets::verify_keyring(&db, &keyring).await.context("AGENTROUTER_KEK")?;
+    keks::verify_keyring(&db, &keyring).await.context("AGENTROUTER_KEK")?;
     let page_key = secrets::page_key(&db, &keyring).await.context("the key of page tokens")?;
     Ok(Deps { db, keyring: Arc::new(keyring), page_key: Arc::new(page_key) })
 }
@@ -61,7 +78,7 @@ async fn keyring_in(data_dir: &Path, db: &Db) -> Result<Keyring> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
     }
-    if secrets::has_kek_check(db).await? {
+    if keks::has_kek_check(db).await? {
         anyhow::bail!(
             "the database holds secrets sealed under a key that is neither in AGENTROUTER_KEK, AGENTROUTER_KEK_FILE nor in {}",
             path.display()

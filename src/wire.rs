@@ -17,7 +17,7 @@ use agentrouter_gateway::{Options, Transcoder};
 use agentrouter_identity::{Authenticator, KeyUsage, SigningKeys};
 use agentrouter_projects::Projects;
 use agentrouter_providers::{McpProfiles, McpServers, Providers};
-use agentrouter_rpc::{Deps, EnforceLayer, Policies};
+use agentrouter_rpc::{Deps, EnforceLayer, ObserveLayer, Policies};
 use agentrouter_tenancy::Tenancy;
 use agentrouter_workspaces::Workspaces;
 use anyhow::{Context, Result, anyhow};
@@ -39,6 +39,7 @@ pub(crate) struct Wired {
     pub(crate) presence: Arc<Presence>,
     pub(crate) key_usage: KeyUsage,
     pub(crate) health: HealthReporter,
+    pub(crate) authenticator: Arc<Authenticator>,
 }
 
 /// Builds the services and puts them behind one router.
@@ -69,15 +70,16 @@ pub(crate) async fn wire(deps: &Deps, shutdown: &CancellationToken) -> Result<Wi
         .add_service(ProjectsServiceServer::new(Projects::new(deps.clone())))
         .add_service(ProvidersServiceServer::new(Providers::new(deps.clone())))
         .add_service(McpServersServiceServer::new(McpServers::new(deps.clone())))
-        .add_service(McpProfilesServiceServer::new(McpProfiles))
+        .add_service(McpProfilesServiceServer::new(McpProfiles::new(deps.clone())))
         .add_service(WorkspacesServiceServer::new(Workspaces::new(deps.clone(), keys.clone())))
         .add_service(AuditServiceServer::new(Audit::new(deps.clone())))
         .add_service(Configurator::server(deps.clone(), Arc::clone(&presence), shutdown.clone()));
     agentrouter_identity::add_services(&mut services, deps, &authenticator);
 
     let policies = Policies::load(&DESCRIPTOR_POOL).map_err(|problem| anyhow!(problem))?;
+    let observe = ObserveLayer::new(&policies, deps.db.telemetry().clone());
     let enforce = EnforceLayer::new(policies, Arc::clone(&authenticator) as _, deps.db.clone());
-    let grpc = enforce.layer(services.routes());
+    let grpc = observe.layer(enforce.layer(services.routes()));
     // People paste curl lines without a content type, and every call needs a bearer token anyway.
     let options = Options { form_type_is_json: true, ..Options::default() };
     let rest =
@@ -98,8 +100,8 @@ pub(crate) async fn wire(deps: &Deps, shutdown: &CancellationToken) -> Result<Wi
     });
     let router = http::routes(deps.db.clone(), keys, shutdown.clone())
         .fallback_service(protocols)
-        .layer(axum::middleware::from_fn(http::observe));
-    Ok(Wired { router, presence, key_usage, health })
+        .layer(axum::middleware::from_fn_with_state(deps.db.telemetry().clone(), http::observe));
+    Ok(Wired { router, presence, key_usage, health, authenticator })
 }
 
 /// Whether a request speaks gRPC or gRPC-Web, by its content type.

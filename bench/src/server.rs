@@ -1,13 +1,13 @@
 //! Servers to measure: one in this process, or the release program as a child.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use agentrouter::config::{Config, Secrets, StoreConfig};
+use agentrouter::config::{Config, Observability, Secrets, StoreConfig};
 use agentrouter::server::{self, Running};
-use agentrouter_envelope::{Kek, Keyring, Secret};
+use agentrouter_envelope::{Keyring, Secret};
 use agentrouter_storage::Target;
 use anyhow::{Context, Result, bail};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -20,17 +20,30 @@ use crate::peer::Peer;
 
 /// The operator key of every measured server.
 pub(crate) const KEY: &str = "bench";
+/// Their key-encryption key.
+const KEK: &str = "bench:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+/// The most connections of a server to its database: one for each of the 32 calls in flight, and some to spare.
+const CONNECTIONS: u32 = 34;
+
+/// The keys of every measured server, so that credentials can be made without asking one.
+pub(crate) fn keyring() -> Result<Keyring> {
+    Ok(Keyring::parse(KEK)?)
+}
 
 /// Starts a server in this process.
 pub(crate) async fn in_process(data_dir: &Path, target: &Target) -> Result<Running> {
-    let kek = Kek::new("bench", &[1; 32])?;
     server::start(Config {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        store: StoreConfig { data_dir: data_dir.to_owned(), target: target.clone(), max_connections: 34 },
+        store: StoreConfig {
+            data_dir: data_dir.to_owned(),
+            target: target.clone(),
+            max_connections: CONNECTIONS,
+        },
         log: String::new(),
+        observability: Observability::default(),
         allow_weak_bootstrap_key: false,
         // The same key for every server: one database sees several.
-        secrets: Secrets { bootstrap_key: Some(Secret::new(KEY)), keyring: Some(Keyring::new(vec![kek])?) },
+        secrets: Secrets { bootstrap_key: Some(Secret::new(KEY)), keyring: Some(keyring()?) },
     })
     .await
 }
@@ -39,18 +52,43 @@ pub(crate) async fn in_process(data_dir: &Path, target: &Target) -> Result<Runni
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    address: SocketAddr,
     pub(crate) base_url: String,
 }
 
 impl Process {
     /// Starts `agentrouter serve` on an empty folder.
     pub(crate) fn agentrouter(data_dir: &Path, port: u16) -> Result<Self> {
-        let program = std::env::current_exe()?.with_file_name("agentrouter");
+        Self::serve(data_dir, None, port)
+    }
+
+    /// Starts `agentrouter serve` over a database.
+    pub(crate) fn over(target: &Target, data_dir: &Path, port: u16) -> Result<Self> {
+        Self::serve(data_dir, Some(target), port)
+    }
+
+    fn serve(data_dir: &Path, target: Option<&Target>, port: u16) -> Result<Self> {
+        let program = program()?;
         let listen = format!("127.0.0.1:{port}");
         let mut command = Command::new(&program);
         command.args(["serve", "--log", "warn", "--listen", &listen, "--data-dir"]).arg(data_dir);
-        command.env("AGENTROUTER_BOOTSTRAP_KEY", KEY);
+        command.env("AGENTROUTER_BOOTSTRAP_KEY", KEY).env("AGENTROUTER_KEK", KEK);
+        match target {
+            Some(Target::Sqlite(path)) => {
+                command.env("AGENTROUTER_DATABASE_URL", format!("sqlite:{}", path.display()));
+            }
+            Some(Target::Postgres(url)) => {
+                command.env("AGENTROUTER_DATABASE_URL", url);
+                command.env("AGENTROUTER_MAX_CONNECTIONS", CONNECTIONS.to_string());
+            }
+            None => {}
+        }
         Self::spawn(command, port).with_context(|| format!("{}: build it first", program.display()))
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Starts a peer over a database.
@@ -62,7 +100,8 @@ impl Process {
 
     fn spawn(mut command: Command, port: u16) -> Result<Self> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        Ok(Self { child, base_url: format!("http://127.0.0.1:{port}") })
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Ok(Self { child, address, base_url: format!("http://{address}") })
     }
 
     /// Waits until a path answers.
@@ -80,9 +119,28 @@ impl Process {
 
     /// Resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory that was resident so far, in KiB.
+    pub(crate) fn peak_kib(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &'static str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).context(field)?;
         Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+    }
+
+    /// Statements it has sent to its database; none where it does not tell.
+    pub(crate) async fn statements(&self, client: &reqwest::Client) -> Option<f64> {
+        let url = format!("{}/metrics", self.base_url);
+        let answer = client.get(url).bearer_auth(KEY).send().await.ok()?.error_for_status().ok()?;
+        let text = answer.text().await.ok()?;
+        let samples = text.lines().filter(|line| line.contains("db_statements_total"));
+        let values: Vec<f64> = samples.filter_map(|line| line.rsplit_once(' ')?.1.parse().ok()).collect();
+        (!values.is_empty()).then(|| values.iter().sum())
     }
 
     /// User and system time so far, in ticks of 10 ms.
@@ -123,12 +181,21 @@ impl Interceptor for Bearer {
 }
 
 /// A gRPC connection of its own that calls with this key.
-pub(crate) async fn api(running: &Running, key: &str) -> Result<Api> {
-    let channel = Endpoint::new(format!("http://{}", running.address))?.connect().await?;
+pub(crate) async fn api(address: SocketAddr, key: &str) -> Result<Api> {
+    with_key(connect(address).await?, key)
+}
+
+/// A connection.
+pub(crate) async fn connect(address: SocketAddr) -> Result<Channel> {
+    Ok(Endpoint::new(format!("http://{address}"))?.tcp_nodelay(true).connect().await?)
+}
+
+/// A connection that calls with this key.
+pub(crate) fn with_key(channel: Channel, key: &str) -> Result<Api> {
     Ok(InterceptedService::new(channel, Bearer(format!("Bearer {key}").parse()?)))
 }
 
-/// What the engine of a target is called.
-pub(crate) fn engine(target: &Target) -> &'static str {
-    if matches!(target, Target::Postgres(_)) { "PostgreSQL" } else { "SQLite" }
+/// The program, beside this one.
+pub(crate) fn program() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("agentrouter"))
 }

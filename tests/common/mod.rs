@@ -4,11 +4,13 @@
 #![expect(unreachable_pub, reason = "a module that each test binary compiles as its own")]
 #![expect(dead_code, reason = "every test binary uses a part of it")]
 
+pub mod plane;
 pub mod program;
+pub mod scrape;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use agentrouter::config::{Config, Secrets, StoreConfig};
+use agentrouter::config::{Config, Observability, Secrets, StoreConfig};
 use agentrouter::server::{self, Running};
 use agentrouter_envelope::{Keyring, Secret};
 use agentrouter_storage::Target;
@@ -23,6 +25,9 @@ use tonic::{Request, Status};
 
 /// The first operator key of every test server.
 pub const OPERATOR_KEY: &str = "dev";
+
+/// The key-encryption key of every test server.
+pub const KEK: &str = "test:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 /// A server of its own over a database of its own.
 pub struct TestServer {
@@ -87,22 +92,34 @@ impl TestServer {
     pub async fn stop(self) {
         self.running.stop().await.unwrap();
     }
+
+    /// Stops the server and gives its database back.
+    pub async fn stop_and_keep(self) -> TestDb {
+        self.running.stop().await.unwrap();
+        self.test_db
+    }
 }
 
 /// The configuration of a test server.
 pub fn config(data_dir: &std::path::Path, target: Target) -> Config {
     // A fixed key, as replicas and restarts share it.
-    let keyring = Keyring::parse("test:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=").unwrap();
+    let keyring = Keyring::parse(KEK).unwrap();
     Config {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         store: StoreConfig { data_dir: data_dir.to_owned(), target, max_connections: 8 },
         log: String::new(),
+        observability: Observability::default(),
         allow_weak_bootstrap_key: false,
         secrets: Secrets { bootstrap_key: Some(Secret::new(OPERATOR_KEY)), keyring: Some(keyring) },
     }
 }
 
 pub type Api = InterceptedService<Channel, Bearer>;
+
+/// Sends this bearer token.
+pub fn bearer(token: &str) -> Bearer {
+    Bearer(format!("Bearer {token}").parse().unwrap())
+}
 
 /// Sends a bearer token with every call.
 #[derive(Clone)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use agentrouter_kernel::id::{Customer, Id};
 use agentrouter_storage::Db;
+use agentrouter_telemetry::metrics::{Wait, Waiting};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,12 +15,15 @@ pub(crate) struct Waiter {
     news: watch::Receiver<u64>,
     deadline: Instant,
     shutdown: CancellationToken,
+    _waiting: Option<Waiting>,
 }
 
 impl Waiter {
     pub(crate) fn new(db: &Db, customer: Id<Customer>, wait: Duration, shutdown: &CancellationToken) -> Self {
         let news = db.notifier().subscribe(customer);
-        Self { news, deadline: Instant::now() + wait, shutdown: shutdown.clone() }
+        let waits = || db.telemetry().metrics().wakeups.wait(Wait::LongPoll);
+        let _waiting = (!wait.is_zero()).then(waits);
+        Self { news, deadline: Instant::now() + wait, shutdown: shutdown.clone(), _waiting }
     }
 
     /// Waits for news since the last call. Returns false when the poll is to end without any.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use agentrouter_kernel::{Fault, FaultKind, Principal};
 use agentrouter_storage::{AuditEntry, CallOrigin, Db, audit};
+use agentrouter_telemetry::metrics::Unauthenticated;
 use async_trait::async_trait;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
@@ -122,9 +123,16 @@ impl Shared {
         };
         let headers = &request.headers;
         let caller = match bearer(headers) {
-            Some(token) => Some(self.authenticator.authenticate(token).await?),
+            Some(token) => {
+                let caller = self.authenticator.authenticate(token).await;
+                Some(caller.inspect_err(|fault| self.count_unknown(fault, Unauthenticated::Invalid))?)
+            }
             None if policy.is_open() => None,
-            None => return Err(unauthenticated()),
+            None => {
+                let fault = unauthenticated();
+                self.count_unknown(&fault, Unauthenticated::Missing);
+                return Err(fault);
+            }
         };
         let call = Call {
             method: policy.method.clone(),
@@ -144,6 +152,12 @@ impl Shared {
             return Err(fault);
         }
         Ok(Some(call))
+    }
+
+    fn count_unknown(&self, fault: &Fault, credential: Unauthenticated) {
+        if fault.kind() == FaultKind::Unauthenticated {
+            self.db.telemetry().metrics().rpc.unauthenticated.get_or_create(&credential).inc();
+        }
     }
 
     /// Audits a denial that the service decided.
@@ -180,7 +194,7 @@ fn check(policy: &Policy, call: &Call, principal: &Principal) -> Result<(), Faul
 
 /// The bearer token, without up to two `ak-` that documented command lines put in front of any token. A key's
 /// own prefix is part of neither its hash nor its checksum, so it may be there, be missing, or be doubled.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("bearer") {

@@ -1,7 +1,7 @@
 //! What every gRPC service of the management plane shares.
 //!
 //! Owns the access policies read from the method options, the one place that enforces them
-//! ([`enforce::EnforceLayer`]), the context of a call, writes with their audit entry and idempotency record,
+//! ([`enforce::EnforceLayer`]), the one that counts and traces every call ([`observe::ObserveLayer`]), the context of a call, writes with their audit entry and idempotency record,
 //! and the translation of faults to statuses. Knows no service; authentication itself is behind
 //! [`enforce::Authenticate`].
 
@@ -10,6 +10,7 @@ pub mod convert;
 pub mod credential;
 pub mod enforce;
 pub mod list;
+pub mod observe;
 pub mod policy;
 pub mod status;
 pub mod tokens;
@@ -18,6 +19,7 @@ pub mod write;
 pub use call::{Call, Peer, RequestId};
 pub use enforce::{Authenticate, EnforceLayer};
 pub use list::{ListSpec, Listing};
+pub use observe::ObserveLayer;
 pub use policy::{Policies, Policy};
 pub use status::{into_status, to_status};
 pub use tokens::{IssuedToken, WorkspaceTokens};

@@ -1,13 +1,14 @@
 //! The database: a pool per engine behind one handle.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use agentrouter_kernel::{Clock, Timestamp};
+use agentrouter_telemetry::Telemetry;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -15,6 +16,7 @@ use sqlx::sqlite::{
 
 use crate::error::StorageError;
 use crate::notify::Notifier;
+use crate::occupancy::Held;
 use crate::query::{Query, query};
 use crate::row::Row;
 use crate::{Tx, migrate};
@@ -73,6 +75,9 @@ impl Default for Limits {
     }
 }
 
+/// More readers than this gain nothing on one file.
+const SQLITE_READERS: u32 = 8;
+
 pub(crate) const SELECT_NOW: &str = "SELECT CAST(:now AS BIGINT) AS value";
 
 pub(crate) enum Pool {
@@ -93,6 +98,11 @@ struct Inner {
     clock: Arc<dyn Clock>,
     clock_offset_micros: AtomicI64,
     notifier: Notifier,
+    telemetry: Telemetry,
+    max_connections: u32,
+    /// The file of an embedded database.
+    path: Option<PathBuf>,
+    held: tokio::sync::Mutex<Option<Held>>,
 }
 
 impl fmt::Debug for Db {
@@ -107,6 +117,16 @@ impl Db {
     /// # Errors
     /// `Url` for a URL that cannot be read, `Unavailable` where nothing answers.
     pub async fn open(target: &Target, limits: Limits, clock: Arc<dyn Clock>) -> Result<Self, StorageError> {
+        Self::open_with(target, limits, clock, Telemetry::default()).await
+    }
+
+    /// [`Db::open`], with the instruments that everything done through this handle is counted by.
+    pub async fn open_with(
+        target: &Target,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        telemetry: Telemetry,
+    ) -> Result<Self, StorageError> {
         let pool = match target {
             Target::Sqlite(path) => {
                 let options = SqliteConnectOptions::new()
@@ -127,7 +147,7 @@ impl Db {
                     .connect_with(options.clone())
                     .await?;
                 let read = SqlitePoolOptions::new()
-                    .max_connections(limits.max_connections.min(8))
+                    .max_connections(limits.max_connections.min(SQLITE_READERS))
                     .idle_timeout(None)
                     .max_lifetime(None)
                     .acquire_timeout(limits.acquire_timeout)
@@ -156,8 +176,20 @@ impl Db {
                 )
             }
         };
-        let notifier = Notifier::default();
-        Ok(Self(Arc::new(Inner { pool, clock, clock_offset_micros: AtomicI64::new(0), notifier })))
+        let path = match target {
+            Target::Sqlite(path) => Some(path.clone()),
+            Target::Postgres(_) => None,
+        };
+        Ok(Self(Arc::new(Inner {
+            pool,
+            clock,
+            clock_offset_micros: AtomicI64::new(0),
+            notifier: Notifier::default(),
+            telemetry,
+            max_connections: limits.max_connections,
+            path,
+            held: tokio::sync::Mutex::new(None),
+        })))
     }
 
     /// Brings the schema up to date. Replicas that start together wait for each other.
@@ -178,7 +210,12 @@ impl Db {
 
     /// Begins a write transaction. Dropping it rolls back.
     pub async fn begin(&self) -> Result<Tx, StorageError> {
-        Tx::begin(self.clone()).await
+        Tx::begin(self.clone(), "BEGIN").await
+    }
+
+    /// Begins a transaction that sees the store as it is now, whatever is committed meanwhile.
+    pub async fn snapshot(&self) -> Result<Tx, StorageError> {
+        Tx::begin(self.clone(), "BEGIN ISOLATION LEVEL REPEATABLE READ").await
     }
 
     /// The stored clock outside a transaction: PostgreSQL's, or the injected one for SQLite.
@@ -197,13 +234,34 @@ impl Db {
         &self.0.notifier
     }
 
+    /// The instruments of whoever opened this handle.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.0.telemetry
+    }
+
+    /// Notes the state of the connection pool in the metrics.
+    pub fn observe_pool(&self) {
+        let (size, idle, max) = match &self.0.pool {
+            Pool::Sqlite { read, write } => (
+                read.size() + write.size(),
+                read.num_idle() + write.num_idle(),
+                self.0.max_connections.min(SQLITE_READERS) + 1,
+            ),
+            Pool::Postgres(pool) => (pool.size(), pool.num_idle(), self.0.max_connections),
+        };
+        // The two numbers are read one after the other, so that more may seem to be idle than there are.
+        let idle = i64::try_from(idle).unwrap_or(i64::MAX).min(i64::from(size));
+        self.telemetry().metrics().database.set_connections(i64::from(size) - idle, idle, i64::from(max));
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StorageError> {
         query("SELECT CAST(1 AS BIGINT) AS value").value::<i64>(self).await.map(|_| ())
     }
 
-    /// Closes all connections, after the running statements.
+    /// Closes all connections, after the running statements, and gives up the mark of being in use.
     pub async fn close(&self) {
+        self.0.held.lock().await.take();
         match &self.0.pool {
             Pool::Sqlite { read, write } => {
                 read.close().await;
@@ -217,6 +275,14 @@ impl Db {
         &self.0.pool
     }
 
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    pub(crate) fn held(&self) -> &tokio::sync::Mutex<Option<Held>> {
+        &self.0.held
+    }
+
     pub(crate) fn clock_now(&self) -> Timestamp {
         Timestamp::from_micros(self.0.clock.now().as_micros().saturating_add(self.clock_offset()))
     }
@@ -226,6 +292,11 @@ impl Db {
     }
 
     pub(crate) async fn read(&self, query: Query) -> Result<Vec<Row>, StorageError> {
+        self.telemetry().metrics().database.read();
+        self.noted(self.fetch(query).await)
+    }
+
+    async fn fetch(&self, query: Query) -> Result<Vec<Row>, StorageError> {
         Ok(match &self.0.pool {
             Pool::Sqlite { read, .. } => query
                 .for_sqlite(self.clock_now())?
@@ -242,5 +313,13 @@ impl Db {
                 .map(Row::Postgres)
                 .collect(),
         })
+    }
+
+    /// Counts an outcome where the database was not there for it.
+    pub(crate) fn noted<T>(&self, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
+        if matches!(outcome, Err(StorageError::Unavailable(_))) {
+            self.telemetry().metrics().database.unavailable.inc();
+        }
+        outcome
     }
 }

@@ -9,6 +9,7 @@
 //! another connection; every stored time is [`Tx::now`]; a mutation commits with its audit entry.
 
 pub mod audit;
+pub mod catalog;
 pub mod idempotency;
 pub mod list;
 pub mod pulse;
@@ -19,6 +20,7 @@ mod dialect;
 mod error;
 mod migrate;
 mod notify;
+mod occupancy;
 mod query;
 mod row;
 mod tx;

@@ -5,10 +5,12 @@ use std::fmt;
 
 use agentrouter_kernel::id::{Customer, Id};
 use agentrouter_kernel::{Principal, Timestamp};
+use agentrouter_telemetry::Telemetry;
+use agentrouter_telemetry::metrics::Wakeup;
 use sqlx::{Postgres, Sqlite, Transaction};
 
 use crate::audit::AuditEntry;
-use crate::db::{Db, Pool, SELECT_NOW};
+use crate::db::{Db, Engine, Pool, SELECT_NOW};
 use crate::error::StorageError;
 use crate::query::{Query, query};
 use crate::row::Row;
@@ -25,7 +27,10 @@ pub struct Tx {
     db: Db,
     now: Option<Timestamp>,
     changed: Vec<Id<Customer>>,
+    observations: Vec<Observation>,
 }
+
+type Observation = Box<dyn FnOnce(&Telemetry) + Send + Sync>;
 
 impl fmt::Debug for Tx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,13 +39,30 @@ impl fmt::Debug for Tx {
 }
 
 impl Tx {
-    pub(crate) async fn begin(db: Db) -> Result<Self, StorageError> {
+    /// Begins with this statement on PostgreSQL. On SQLite every transaction is a snapshot.
+    pub(crate) async fn begin(db: Db, postgres: &'static str) -> Result<Self, StorageError> {
+        db.telemetry().metrics().database.transactions.inc();
         let inner = match db.pool() {
             // Immediate: a transaction that reads before it writes cannot lose its turn half-way.
-            Pool::Sqlite { write, .. } => Inner::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Pool::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+            Pool::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Inner::Sqlite),
+            Pool::Postgres(pool) => pool.begin_with(postgres).await.map(Inner::Postgres),
         };
-        Ok(Self { inner, db, now: None, changed: Vec::new() })
+        let inner = db.noted(inner.map_err(StorageError::from))?;
+        Ok(Self { inner, db, now: None, changed: Vec::new(), observations: Vec::new() })
+    }
+
+    /// The instruments of the database handle.
+    pub fn telemetry(&self) -> &Telemetry {
+        self.db.telemetry()
+    }
+
+    /// Notes something to count once it is committed, and only then.
+    pub fn on_commit(&mut self, observe: impl FnOnce(&Telemetry) + Send + Sync + 'static) {
+        self.observations.push(Box::new(observe));
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        self.db.engine()
     }
 
     /// The time of this transaction, the only one that is ever stored: the database's clock, read once.
@@ -83,17 +105,23 @@ impl Tx {
     }
 
     async fn finish(self) -> Result<(), StorageError> {
-        match self.inner {
-            Inner::Sqlite(tx) => tx.commit().await?,
-            Inner::Postgres(tx) => tx.commit().await?,
+        let committed = match self.inner {
+            Inner::Sqlite(tx) => tx.commit().await,
+            Inner::Postgres(tx) => tx.commit().await,
+        };
+        self.db.noted(committed.map_err(StorageError::from))?;
+        for observe in self.observations {
+            observe(self.db.telemetry());
         }
         for customer in self.changed {
+            self.db.telemetry().metrics().wakeups.woken(Wakeup::Local);
             self.db.notifier().announce(customer);
         }
         Ok(())
     }
 
     pub(crate) async fn execute(&mut self, query: Query) -> Result<u64, StorageError> {
+        self.telemetry().metrics().database.statement();
         Ok(match &mut self.inner {
             Inner::Sqlite(tx) => {
                 query.for_sqlite(self.db.clock_now())?.execute(&mut **tx).await?.rows_affected()
@@ -105,6 +133,7 @@ impl Tx {
     }
 
     pub(crate) async fn fetch(&mut self, query: Query) -> Result<Vec<Row>, StorageError> {
+        self.telemetry().metrics().database.statement();
         Ok(match &mut self.inner {
             Inner::Sqlite(tx) => query
                 .for_sqlite(self.db.clock_now())?
