@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{ServeArgs, StoreArgs};
+use crate::copy_store::CopyArgs;
 use crate::demo::DemoArgs;
 
 /// Management plane for fleets of AI-gateway data planes.
@@ -22,6 +23,8 @@ pub enum Command {
     /// Manage API keys directly in the database, as when no working key is left.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Copy a whole installation to an empty database of either engine, while nobody uses either.
+    CopyStore(CopyArgs),
     /// Show the main job on an empty embedded database: a change made by a person reaches a data plane.
     Demo(DemoArgs),
 }
@@ -32,6 +35,8 @@ pub enum KeysCommand {
     Create(CreateKeyArgs),
     /// List the keys of a customer, without their secrets.
     List(ListKeysArgs),
+    /// Seal everything under the first configured key-encryption key, also while servers serve.
+    RotateKek(StoreArgs),
     /// Revoke a key.
     Revoke(RevokeKeyArgs),
 }

@@ -17,7 +17,7 @@ use tonic::{Request, Status};
 
 use crate::cli::{KeyRole, KeysCommand};
 use crate::config::{Secrets, StoreArgs, StoreConfig, environment};
-use crate::store;
+use crate::{rotate, store};
 
 /// Runs a `keys` command and prints its answer.
 ///
@@ -41,6 +41,7 @@ pub async fn run(command: KeysCommand) -> Result<()> {
                 .map_err(refused)?;
             format!("{}\n", created.into_inner().key)
         }
+        KeysCommand::RotateKek(args) => rotate::run(&args).await?,
         KeysCommand::List(args) => list(&Local::open(&args.store, &args.customer).await?).await?,
         KeysCommand::Revoke(args) => {
             let local = Local::open_for_key(&args.store, &args.api_key_id).await?;
@@ -59,7 +60,11 @@ pub async fn run(command: KeysCommand) -> Result<()> {
     print(&answer)
 }
 
-fn print(answer: &str) -> Result<()> {
+/// Prints what a command answers.
+///
+/// # Errors
+/// Where nobody takes it.
+pub fn print(answer: &str) -> Result<()> {
     use std::io::Write;
     std::io::stdout().write_all(answer.as_bytes()).context("standard output")
 }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use agentrouter_envelope::{Aad, EnvelopeError, Keyring};
+use agentrouter_envelope::{EnvelopeError, Keyring};
 use agentrouter_identity::keks;
 use agentrouter_rpc::Deps;
 use agentrouter_storage::catalog::{self, Cell, Column, Table, quoted};
@@ -117,8 +117,7 @@ async fn rewrap_column(db: &Db, keyring: &Keyring, tables: &[Table], sealed: &Se
     let table = table.with_context(|| format!("there is no table {}", sealed.table))?;
     let key = &table.primary_key;
     let column = find(table, sealed.column)?;
-    let bound = sealed.first_format.map_or(&[][..], |first| first.columns);
-    let bound: Vec<&Column> = bound.iter().map(|name| find(table, name)).collect::<Result<_>>()?;
+    let bound: Vec<&Column> = sealed.binding.iter().map(|name| find(table, name)).collect::<Result<_>>()?;
     // Key, value, and what the value is bound to.
     let columns: Vec<&Column> = key.iter().chain([column]).chain(bound).collect();
     let places: Vec<String> = key
@@ -166,8 +165,8 @@ async fn rewrap_column(db: &Db, keyring: &Keyring, tables: &[Table], sealed: &Se
 }
 
 fn rewrap(keyring: &Keyring, sealed: &Sealed, value: &[u8], bound: &[Cell]) -> Result<Option<Vec<u8>>> {
-    let aad = sealed.first_format.and_then(|first| (first.bound_to)(bound));
-    match keyring.rewrap(value, || aad.unwrap_or_else(|| Aad::new(""))) {
+    let aad = (sealed.bound_to)(bound).context("its row is not as it should be")?;
+    match keyring.rewrap(value, || aad) {
         Ok(new) => Ok(new),
         Err(EnvelopeError::UnknownKey(id)) => {
             bail!("it is sealed under the key {id:?}, which is not configured: add it, and run this again")

@@ -15,6 +15,20 @@ pub fn provider_credential_aad(
         .with(credential.to_string())
 }
 
+/// Binds a key that a user brought to its row, its owner and its tenant: copied to another one it does not open.
+pub fn byok_credential_aad(
+    customer: Id<Customer>,
+    user_id: &str,
+    key_address: &str,
+    credential: Id<Credential>,
+) -> Aad {
+    Aad::new("byok-credential")
+        .with(customer.to_string())
+        .with(user_id)
+        .with(key_address)
+        .with(credential.to_string())
+}
+
 /// Binds one login of an upgrade to its row, its tenant, its workspace, its upgrade and its slot: copied to any other
 /// one it does not open.
 pub fn upgrade_credential_aad(
