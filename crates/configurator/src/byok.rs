@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use agentrouter_api::configurator as pb;
 use agentrouter_api::configurator::configuration::Payload;
 use agentrouter_api::configurator::{ConfigType, EventType};
-use agentrouter_delivery::{SYSTEM_USER, Slot, delete_slots, hold_user, put};
+use agentrouter_delivery::{SYSTEM_USER, Slot, canonical_user, delete_slots, hold_user, put};
 use agentrouter_envelope::{Aad, Keyring};
 use agentrouter_kernel::id::{Credential, Customer, Id};
 use agentrouter_kernel::{Fault, Violations};
@@ -79,11 +79,12 @@ pub(crate) async fn delete(
     if let Some(answer) = write.replay()? {
         return Ok(answer);
     }
+    let user_id = canonical_user(&request.user_id);
     let tx = write.tx();
-    take_turns(tx, customer.id, &request.user_id).await?;
-    query(DELETE).bind(customer.id).bind(&request.user_id).execute(&mut *tx).await?;
-    let deleted = delete_slots(tx, customer.id, &request.user_id, Some(ConfigType::Byok)).await? > 0;
-    write.commit(customer.id, &request.user_id, pb::DeleteByokBackendsResponse { deleted }).await
+    take_turns(tx, customer.id, &user_id).await?;
+    query(DELETE).bind(customer.id).bind(&user_id).execute(&mut *tx).await?;
+    let deleted = delete_slots(tx, customer.id, &user_id, Some(ConfigType::Byok)).await? > 0;
+    write.commit(customer.id, user_id, pb::DeleteByokBackendsResponse { deleted }).await
 }
 
 fn check_user(violations: &mut Violations, user_id: &str) {

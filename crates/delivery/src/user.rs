@@ -4,6 +4,11 @@ use agentrouter_kernel::Fault;
 use agentrouter_kernel::id::{Customer, Id, Identity};
 use agentrouter_storage::{Sql, Tx, query};
 
+/// The user as slots name it: ids of ours read in either case, but are compared as text.
+pub fn canonical_user(user_id: &str) -> String {
+    Id::<Identity>::parse(user_id).map_or_else(|| user_id.to_owned(), |identity| identity.to_string())
+}
+
 /// The user as slots name it. One that is an identity of ours must exist, and is kept from being deleted until the
 /// transaction ends; a user of another kind is taken as it is.
 ///

@@ -91,8 +91,8 @@ impl Tenant<'_> {
 
     async fn list_profiles(&self, page: PageRequest) -> (Vec<String>, String) {
         let message = ListMcpProfilesRequest { customer_id: self.slug.to_owned(), page: Some(page) };
-        let answer = self.profiles().list_mcp_profiles(request(call(&viewer(self.id, self.slug)), message));
-        let answer = answer.await.unwrap().into_inner();
+        let message = request(call(&viewer(self.id, self.slug)), message);
+        let answer = self.profiles().list_mcp_profiles(message).await.unwrap().into_inner();
         let names = answer.mcp_profiles.into_iter().map(|profile| profile.mcp_profile_id).collect();
         (names, answer.page.unwrap().next_page_token)
     }
