@@ -7,6 +7,7 @@ use agentrouter_rpc::{Call, Deps, Write};
 use agentrouter_storage::scope;
 
 use crate::slots::SlotFields;
+use crate::upgrade;
 
 /// Regenerates a slot and delivers it.
 pub(crate) async fn trigger_update(
@@ -15,7 +16,7 @@ pub(crate) async fn trigger_update(
     request: TriggerUpdateRequest,
 ) -> Result<TriggerUpdateResponse, Fault> {
     if request.config_type() == ConfigType::DataplaneUpgrade {
-        return Err(Fault::unimplemented("an upgrade of a data plane"));
+        return upgrade::start(deps, call, request).await;
     }
     let customer = call.own_customer(&deps.db).await?;
     let caller = call.principal()?;

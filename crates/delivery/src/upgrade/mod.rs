@@ -175,16 +175,13 @@ async fn after_start(
                 Some(cancel) => store::instruction(tx, cancel).await?,
                 None => None,
             };
-            if told.stuck || !cancel.is_some_and(|cancel| cancel.is_live()) {
-                return step(
-                    tx,
-                    upgrade,
-                    Phase::Failed,
-                    "the worker stopped answering while it was cancelled",
-                )
-                .await;
+            if !told.stuck {
+                store::withdraw(tx, event, upgrade.cancel_event_id).await?;
+                if cancel.is_some_and(|cancel| cancel.is_live()) {
+                    return Ok(());
+                }
             }
-            store::withdraw(tx, event, upgrade.cancel_event_id).await.map(|_| ())
+            step(tx, upgrade, Phase::Failed, "the worker stopped answering while it was to cancel").await
         }
         (_, phase) if phase.is_forward() => {
             if told.stuck {

@@ -188,7 +188,8 @@ pub async fn insert(
 ) -> Result<bool, StorageError> {
     const INSERT: &str = "INSERT INTO dataplane_upgrades (event_id, customer_id, workspace_id, phase, message, target_version, \
              metadata, required_credentials, running_version, failed_version, created_at, updated_at) \
-         VALUES ($1, $2, $3, $4, '', $5, $6, '[]', '', '', :now, :now) ON CONFLICT DO NOTHING";
+         VALUES ($1, $2, $3, $4, '', $5, $6, '[]', '', '', $7, $7) ON CONFLICT DO NOTHING";
+    let now = tx.now().await?;
     let inserted = query(INSERT)
         .bind(event)
         .bind(customer)
@@ -196,6 +197,7 @@ pub async fn insert(
         .bind(Phase::Pending)
         .bind(target_version)
         .bind(metadata.encode_to_vec())
+        .bind(now)
         .execute(tx)
         .await?;
     Ok(inserted == 1)
