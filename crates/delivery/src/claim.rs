@@ -97,7 +97,7 @@ pub async fn acknowledge_in(
         if let Some(claim) = take(tx, reach, event, worker, lease).await? {
             return Ok(Claimed::Held(claim));
         }
-        let Some(settled) = poll::find(tx, reach, event).await? else {
+        let Some(settled) = poll::find(&mut *tx, reach, event).await? else {
             return Ok(Claimed::Refused { holder: String::new() });
         };
         row = settled;

@@ -7,9 +7,9 @@ use agentrouter_storage::scope::WorkspaceScope;
 use agentrouter_storage::{Sql, StorageError, Tx, Value, query, row};
 use serde_json::json;
 
-use crate::event_id;
 use crate::names::event_type_name;
 use crate::version::{Audience, ConfigurationRow, next_position};
+use crate::{event_id, observe};
 
 /// One delivery to write.
 #[derive(Debug, Clone)]
@@ -114,7 +114,8 @@ pub async fn lay_out_workspace(
 ) -> Result<usize, StorageError> {
     // Updating takes the row's lock, so two polls of one workspace take turns.
     const TAKE: &str = "UPDATE workspace_sync SET offered = offered + 1 \
-         WHERE workspace_id = $1 AND position < (SELECT head FROM customer_sequences WHERE customer_id = $2) \
+         WHERE workspace_id = $1 AND EXISTS (SELECT 1 FROM liaison_configurations c WHERE c.customer_id = $2 \
+             AND c.broadcast_position > CASE workspace_sync.position WHEN 0 THEN -1 ELSE workspace_sync.position END) \
          RETURNING workspace_id, position, (SELECT number FROM workspaces WHERE id = $1) AS number";
     let behind: Vec<Behind> = query(TAKE).bind(workspace).bind(customer).all(&mut *tx).await?;
     lay_out(tx, customer, &behind).await
@@ -126,7 +127,8 @@ pub async fn lay_out_customer(tx: &mut Tx, customer: Id<Customer>, limit: i64) -
     const TAKE: &str = "UPDATE workspace_sync SET offered = offered + 1 WHERE workspace_id IN (\
              SELECT s.workspace_id FROM workspace_sync s JOIN workspaces w ON w.id = s.workspace_id \
              WHERE s.customer_id = $1 AND w.deleted_at IS NULL \
-             AND s.position < (SELECT head FROM customer_sequences WHERE customer_id = $1) \
+             AND s.position < (SELECT MAX(c.broadcast_position) + CASE MAX(c.broadcast_position) WHEN 0 THEN 1 ELSE 0 END \
+                 FROM liaison_configurations c WHERE c.customer_id = $1) \
              ORDER BY s.workspace_id LIMIT $2) \
          RETURNING workspace_id, position, \
              (SELECT number FROM workspaces w WHERE w.id = workspace_sync.workspace_id) AS number";
@@ -317,7 +319,8 @@ async fn write(
     }
     let rows: serde_json::Value = deliveries.iter().map(Delivery::to_json).collect();
     let rows = rows.to_string();
-    query(SUPERSEDE).bind(&rows).execute(tx).await?;
+    let superseded = query(SUPERSEDE).bind(&rows).execute(tx).await?;
+    observe::superseded(tx, superseded);
     query(INSERT).bind(rows).bind(event_type.map(event_type_name)).execute(tx).await?;
     Ok(())
 }

@@ -11,6 +11,7 @@
 //! Deliberately absent: who may call (the services), and how workers are woken (the storage crate's notifier).
 
 pub mod batch;
+pub mod browse;
 pub mod claim;
 pub mod complete;
 pub mod drift;
@@ -21,10 +22,12 @@ pub mod poll;
 pub mod redrive;
 pub mod revocation;
 pub mod rollback;
+pub mod rollout;
 pub mod signal;
 pub mod state;
 pub mod upgrade;
 pub mod version;
+pub mod watch;
 
 mod adopt;
 mod generate;
@@ -33,6 +36,7 @@ mod layout;
 mod names;
 mod observe;
 mod overview;
+mod retention;
 mod settle;
 mod slot;
 mod user;
@@ -44,14 +48,13 @@ pub use generate::{enabled_providers, profile_servers_from_text, profile_servers
 pub use history::{VERSIONS_KEPT, sweep_versions};
 pub use instruction::instruct;
 pub use layout::{is_outstanding, lay_out_customer, lay_out_workspace, offer_to_lagging};
+pub use names::{config_type_from_name, config_type_name, event_type_name, status_from_name, status_name};
 pub use overview::observe as observe_fleet;
-pub use names::{config_type_from_name, config_type_name, event_type_name, status_from_name};
+pub use retention::{HISTORY_KEPT, sweep_events};
 pub use settle::{settle_due, settle_workspace};
 pub use slot::{SYSTEM_USER, Slot};
-pub use user::hold_user;
-pub use version::{
-    Audience, Triggered, delete_slots, delete_user_slots, put, regenerate, release, trigger,
-};
+pub use user::{canonical_user, hold_user};
+pub use version::{Audience, Triggered, delete_slots, delete_user_slots, put, regenerate, release, trigger};
 
 use agentrouter_kernel::Fault;
 use agentrouter_kernel::id::{Customer, Id, Workspace};

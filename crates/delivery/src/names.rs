@@ -21,6 +21,11 @@ pub(crate) fn event_type_from_name(name: &str) -> Option<EventType> {
     EventType::from_str_name(&format!("EVENT_TYPE_{}", name.to_uppercase()))
 }
 
+/// The stored name of an event status, such as `pending`.
+pub fn status_name(status: EventStatus) -> String {
+    status.as_str_name().trim_start_matches("EVENT_STATUS_").to_lowercase()
+}
+
 /// Reads the stored name of an event status, such as `pending`.
 pub fn status_from_name(name: &str) -> Option<EventStatus> {
     EventStatus::from_str_name(&format!("EVENT_STATUS_{}", name.to_uppercase()))

@@ -2,12 +2,13 @@
 
 use agentrouter_kernel::Timestamp;
 use agentrouter_kernel::id::{Configuration, Customer, Event, Id, Workspace};
-use agentrouter_storage::{Db, StorageError, Tx, query, row};
+use agentrouter_storage::{Db, Source, StorageError, Tx, query, row};
 
 use crate::claim::Reach;
 use crate::event::{EventRow, select_events};
 use crate::event_id;
 use crate::layout::{lay_out_customer, lay_out_workspace};
+use crate::retention::HISTORY_KEPT;
 use crate::settle::settle_workspace;
 
 /// How many workspaces are laid out in one transaction.
@@ -20,10 +21,6 @@ pub async fn pending_of_workspace(
     workspace: Id<Workspace>,
     limit: i64,
 ) -> Result<Vec<EventRow>, StorageError> {
-    const NEWS: &str = "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM workspace_sync s JOIN customer_sequences q ON q.customer_id = s.customer_id \
-             WHERE s.workspace_id = $1 AND s.position < q.head) \
-         OR EXISTS (SELECT 1 FROM liaison_configuration_events e WHERE e.workspace_id = $1 AND e.is_open = TRUE \
-             AND e.due_at <= :now) THEN 1 ELSE 0 END AS BIGINT) AS value";
     // What is pending while an older version of its slot is in flight waits for that one to end. The tenant is asked
     // of the workspace: asked of the event, SQLite would walk all of the customer's.
     const PENDING: &str = select_events!(
@@ -32,14 +29,26 @@ pub async fn pending_of_workspace(
              AND o.configuration_id = e.configuration_id AND o.status = 'acknowledged') \
          ORDER BY e.position, e.id LIMIT $3"
     );
-    // Most polls find nothing to write, so they only read.
+    catch_up(db, customer, workspace).await?;
+    query(PENDING).bind(workspace).bind(customer).bind(limit).all(db).await
+}
+
+/// Lays out what was offered to a workspace, and settles what time has brought about. Most of the time there is neither,
+/// and it only reads.
+pub async fn catch_up(db: &Db, customer: Id<Customer>, workspace: Id<Workspace>) -> Result<(), StorageError> {
+    // The sequence moves for single workspaces, too; only what was offered to all is laid out.
+    const NEWS: &str = "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM workspace_sync s WHERE s.workspace_id = $1 \
+             AND EXISTS (SELECT 1 FROM liaison_configurations c WHERE c.customer_id = s.customer_id \
+                 AND c.broadcast_position > CASE s.position WHEN 0 THEN -1 ELSE s.position END)) \
+         OR EXISTS (SELECT 1 FROM liaison_configuration_events e WHERE e.workspace_id = $1 AND e.is_open = TRUE \
+             AND e.due_at <= :now) THEN 1 ELSE 0 END AS BIGINT) AS value";
     if query(NEWS).bind(workspace).value::<i64>(db).await? == Some(1) {
         let mut tx = db.begin().await?;
         lay_out_workspace(&mut tx, customer, workspace).await?;
         settle_workspace(&mut tx, workspace).await?;
         tx.commit_unaudited("the event rows tell").await?;
     }
-    query(PENDING).bind(workspace).bind(customer).bind(limit).all(db).await
+    Ok(())
 }
 
 /// The same for all workspaces of a customer.
@@ -48,30 +57,41 @@ pub async fn pending_of_customer(
     customer: Id<Customer>,
     limit: i64,
 ) -> Result<Vec<EventRow>, StorageError> {
-    const BEHIND: &str = "SELECT CAST(COUNT(*) AS BIGINT) AS value FROM workspace_sync s \
-         JOIN workspaces w ON w.id = s.workspace_id JOIN customer_sequences q ON q.customer_id = s.customer_id \
-         WHERE s.customer_id = $1 AND w.deleted_at IS NULL AND s.position < q.head";
     const PENDING: &str = select_events!(
         "WHERE e.customer_id = $1 AND e.is_open = TRUE AND e.status = 'pending' \
          AND NOT EXISTS (SELECT 1 FROM liaison_configuration_events o WHERE o.workspace_id = e.workspace_id \
              AND o.configuration_id = e.configuration_id AND o.status = 'acknowledged') \
          ORDER BY e.position, e.id LIMIT $2"
     );
+    catch_up_customer(db, customer).await?;
+    query(PENDING).bind(customer).bind(limit).all(db).await
+}
+
+/// Lays out what was offered to all live workspaces of a customer, many in one transaction.
+pub async fn catch_up_customer(db: &Db, customer: Id<Customer>) -> Result<(), StorageError> {
+    const BEHIND: &str = "SELECT CAST(COUNT(*) AS BIGINT) AS value FROM workspace_sync s \
+         JOIN workspaces w ON w.id = s.workspace_id \
+         WHERE s.customer_id = $1 AND w.deleted_at IS NULL AND s.position < (SELECT MAX(c.broadcast_position) + \
+             CASE MAX(c.broadcast_position) WHEN 0 THEN 1 ELSE 0 END FROM liaison_configurations c WHERE c.customer_id = $1)";
     let mut more = query(BEHIND).bind(customer).value::<i64>(db).await?.unwrap_or_default() > 0;
     while more {
         let mut tx = db.begin().await?;
         more = lay_out_customer(&mut tx, customer, BATCH).await?;
         tx.commit_unaudited("the event rows tell").await?;
     }
-    query(PENDING).bind(customer).bind(limit).all(db).await
+    Ok(())
 }
 
 /// An event that the caller may know of.
-pub async fn find(tx: &mut Tx, reach: &Reach, event: Id<Event>) -> Result<Option<EventRow>, StorageError> {
+pub async fn find(
+    source: impl Source,
+    reach: &Reach,
+    event: Id<Event>,
+) -> Result<Option<EventRow>, StorageError> {
     const FIND: &str = select_events!(
         "WHERE e.id = $1 AND e.customer_id = $2 AND e.workspace_id = COALESCE($3, e.workspace_id)"
     );
-    query(FIND).bind(event).bind(reach.customer).bind(reach.workspace).optional(tx).await
+    query(FIND).bind(event).bind(reach.customer).bind(reach.workspace).optional(source).await
 }
 
 /// [`find`], for events that a trigger named but nobody laid out yet, too.
@@ -86,7 +106,7 @@ pub async fn resolve(tx: &mut Tx, reach: &Reach, event: Id<Event>) -> Result<Opt
     const NAMED: &str = "SELECT w.id AS workspace_id, v.configuration_id, v.created_at \
          FROM workspaces w JOIN liaison_configuration_versions v ON v.customer_id = w.customer_id \
          WHERE w.number = $1 AND v.position = $2 AND w.customer_id = $3 AND w.id = COALESCE($4, w.id) AND w.deleted_at IS NULL";
-    if let Some(row) = find(tx, reach, event).await? {
+    if let Some(row) = find(&mut *tx, reach, event).await? {
         return Ok(Some(row));
     }
     let (number, position) = event_id::parts(event);
@@ -102,11 +122,15 @@ pub async fn resolve(tx: &mut Tx, reach: &Reach, event: Id<Event>) -> Result<Opt
         return Ok(None);
     };
     lay_out_workspace(tx, reach.customer, named.workspace_id).await?;
-    if let Some(row) = find(tx, reach, event).await? {
+    if let Some(row) = find(&mut *tx, reach, event).await? {
         return Ok(Some(row));
     }
+    if tx.now().await?.minus(HISTORY_KEPT) > named.created_at {
+        // Its row may have been swept, however it ended.
+        return Ok(None);
+    }
     keep_superseded(tx, event, named.workspace_id, named.configuration_id, position).await?;
-    find(tx, reach, event).await
+    find(&mut *tx, reach, event).await
 }
 
 /// Writes the row of an event whose version was overtaken before anybody looked, so that it has a history.

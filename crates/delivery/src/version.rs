@@ -6,7 +6,7 @@ use agentrouter_api::configurator::{ConfigType, EventType};
 use agentrouter_kernel::id::{self, Customer, Event, Id};
 use agentrouter_kernel::{Fault, FaultKind, Timestamp};
 use agentrouter_storage::scope::WorkspaceScope;
-use agentrouter_storage::{StorageError, Tx, query, row, scope};
+use agentrouter_storage::{Source, StorageError, Tx, query, row, scope};
 use aws_lc_rs::digest;
 use prost::Message;
 
@@ -110,7 +110,7 @@ pub async fn regenerate(tx: &mut Tx, slot: &Slot, event_type: EventType) -> Resu
     lock_sequence(tx, slot.customer).await?;
     let payload = match generate::source(tx, slot).await? {
         Origin::Content(payload) => Some(payload),
-        Origin::Gone if find(tx, slot).await?.is_none() => return Ok(()),
+        Origin::Gone if find(&mut *tx, slot).await?.is_none() => return Ok(()),
         Origin::Gone => None,
         Origin::Given => return Err(Fault::internal("this slot has no source to regenerate it from")),
     };
@@ -213,7 +213,7 @@ pub async fn delete_slots(
 }
 
 /// The slot's row, if it was ever written.
-pub async fn find(tx: &mut Tx, slot: &Slot) -> Result<Option<ConfigurationRow>, StorageError> {
+pub async fn find(source: impl Source, slot: &Slot) -> Result<Option<ConfigurationRow>, StorageError> {
     let sql = format!(
         "SELECT {CONFIGURATION_COLUMNS} FROM liaison_configurations \
          WHERE customer_id = $1 AND user_id = $2 AND config_type = $3 AND key_id = $4"
@@ -223,7 +223,7 @@ pub async fn find(tx: &mut Tx, slot: &Slot) -> Result<Option<ConfigurationRow>, 
         .bind(&slot.user_id)
         .bind(config_type_name(slot.config_type))
         .bind(&slot.key_id)
-        .optional(tx)
+        .optional(source)
         .await
 }
 
@@ -247,7 +247,7 @@ pub(crate) async fn next_position(tx: &mut Tx, customer: Id<Customer>) -> Result
 }
 
 async fn existing(tx: &mut Tx, slot: &Slot) -> Result<ConfigurationRow, Fault> {
-    find(tx, slot).await?.ok_or_else(|| {
+    find(&mut *tx, slot).await?.ok_or_else(|| {
         Fault::new(FaultKind::NotFound, "CONFIGURATION_NOT_FOUND", "this slot has no content to deliver")
     })
 }
@@ -312,7 +312,7 @@ pub(crate) async fn follow(
 ) -> Result<(ConfigurationRow, bool), Fault> {
     const KEPT: &str = "SELECT source_checksum AS value FROM liaison_configurations WHERE id = $1";
     let content = Content::of(payload);
-    if let Some(existing) = find(tx, slot).await?.filter(|existing| existing.restored_version > 0) {
+    if let Some(existing) = find(&mut *tx, slot).await?.filter(|existing| existing.restored_version > 0) {
         let kept: String = query(KEPT).bind(existing.id).value(&mut *tx).await?.unwrap_or_default();
         if kept == content.checksum {
             return Ok((existing, false));
@@ -356,7 +356,7 @@ pub(crate) async fn store(
     const KEEP: &str = "INSERT INTO liaison_configuration_versions \
          (configuration_id, version, customer_id, position, checksum, deleted, content, event_type, created_at, restored_version) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    let existing = find(tx, slot).await?;
+    let existing = find(&mut *tx, slot).await?;
     if let Some(existing) = &existing
         && existing.checksum == content.checksum
         && existing.deleted == content.deleted
