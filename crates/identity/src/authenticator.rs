@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use crate::cache::Cache;
 use crate::keys::{self, GATEWAY_PREFIX, Shape, TokenHash};
 use crate::model::TokenUse;
+use crate::oidc::Issuers;
 use crate::signing::SigningKeys;
 use crate::store;
 use crate::store::api_keys::LiveKey;
@@ -30,6 +31,7 @@ const TOKEN_MAX: usize = 4096;
 pub struct Authenticator {
     db: Db,
     signing: Arc<SigningKeys>,
+    issuers: Issuers,
     cache: Cache,
     uses: Uses,
 }
@@ -45,7 +47,18 @@ impl Authenticator {
     /// An authenticator, and the writer of last uses, which the caller runs.
     pub fn new(db: Db, signing: Arc<SigningKeys>) -> (Self, KeyUsage) {
         let (uses, usage) = KeyUsage::new(db.clone());
-        (Self { db, signing, cache: Cache::default(), uses }, usage)
+        (Self { db, signing, issuers: Issuers::default(), cache: Cache::default(), uses }, usage)
+    }
+
+    /// The same, with trust in these OIDC issuers, whose tokens are exchanged for sessions.
+    #[must_use]
+    pub fn with_issuers(self, issuers: Issuers) -> Self {
+        Self { issuers, ..self }
+    }
+
+    /// The trusted OIDC issuers.
+    pub(crate) fn issuers(&self) -> &Issuers {
+        &self.issuers
     }
 
     /// The keys that tokens are signed with.
@@ -147,7 +160,7 @@ fn found(token: LiveToken, jti: String) -> Option<Found> {
         TokenUse::Session => {
             let role = Role::parse(&token.role);
             // Never above what the session was made with, whatever becomes of that.
-            let bound = token.key_role.as_deref().map_or(role, Role::parse);
+            let bound = token.source_role.as_deref().map_or(role, Role::parse);
             (CredentialKind::Session, role.min(bound), None)
         }
         TokenUse::Workspace => {

@@ -8,10 +8,14 @@ use agentrouter_kernel::id::{ApiKey, Id, Identity, Session};
 use agentrouter_kernel::{Fault, Principal, Role, UpdateMask, Violations};
 use agentrouter_rpc::convert::{duration, etag, expected_revision, from_timestamp, mask_paths, timestamp};
 
-use crate::model::{IdentityChange, IdentityKind, KeyKind, KeyState, NewApiKey, NewIdentity, check_email};
+use crate::model::{
+    ExternalSubject, IdentityChange, IdentityKind, KeyKind, KeyState, NewApiKey, NewIdentity, check_email,
+};
+use crate::oidc::{ISSUER_MAX, SUBJECT_MAX};
 use crate::sessions::{AskedRole, NewSession};
 use crate::store::api_keys::ApiKeyRow;
 use crate::store::identities::IdentityRow;
+use crate::store::subjects::SubjectRow;
 use crate::store::tokens::SessionRow;
 
 const OVERLAP_MAX: Duration = Duration::from_hours(30 * 24);
@@ -19,6 +23,9 @@ const SESSION_DEFAULT: Duration = Duration::from_hours(1);
 const SESSION_MIN: Duration = Duration::from_mins(1);
 const SESSION_MAX: Duration = Duration::from_hours(12);
 
+/// The most users that may sign in as one identity.
+const SUBJECTS_MAX: usize = 16;
+const SUBJECT_ROLES: &str = "must be operator, admin, viewer or empty";
 const ROLES: &str = "must be operator, admin or viewer";
 
 pub(crate) fn new_identity(request: &pb::CreateIdentityRequest) -> Result<NewIdentity, Fault> {
@@ -33,8 +40,50 @@ pub(crate) fn new_identity(request: &pb::CreateIdentityRequest) -> Result<NewIde
             IdentityKind::Person
         }
     };
+    let external_subjects = external_subjects(&request.external_subjects, &mut violations);
     violations.finish()?;
-    Ok(NewIdentity { display_name: request.display_name.clone(), email: request.email.clone(), kind })
+    Ok(NewIdentity {
+        display_name: request.display_name.clone(),
+        email: request.email.clone(),
+        kind,
+        external_subjects,
+    })
+}
+
+fn external_subjects(messages: &[pb::ExternalSubject], violations: &mut Violations) -> Vec<ExternalSubject> {
+    violations.require(
+        messages.len() <= SUBJECTS_MAX,
+        "external_subjects",
+        &format!("must have at most {SUBJECTS_MAX} entries"),
+    );
+    let mut subjects: Vec<ExternalSubject> = Vec::new();
+    for (index, message) in messages.iter().take(SUBJECTS_MAX).enumerate() {
+        let field = |name: &str| format!("external_subjects[{index}].{name}");
+        let is_text = |text: &str, max: usize| {
+            (1..=max).contains(&text.len()) && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+        };
+        violations.require(
+            is_text(&message.issuer, ISSUER_MAX),
+            &field("issuer"),
+            &format!("must be the URL of an issuer, of 1 to {ISSUER_MAX} bytes"),
+        );
+        violations.require(
+            is_text(&message.subject, SUBJECT_MAX),
+            &field("subject"),
+            &format!("must have 1 to {SUBJECT_MAX} bytes and no blanks"),
+        );
+        let role = Role::parse(&message.role);
+        violations.require(role.is_some() || message.role.is_empty(), &field("role"), SUBJECT_ROLES);
+        let is_repeated =
+            subjects.iter().any(|other| other.issuer == message.issuer && other.subject == message.subject);
+        violations.require(!is_repeated, &format!("external_subjects[{index}]"), "is listed twice");
+        subjects.push(ExternalSubject {
+            issuer: message.issuer.clone(),
+            subject: message.subject.clone(),
+            role,
+        });
+    }
+    subjects
 }
 
 pub(crate) fn identity_id(text: &str) -> Result<Id<Identity>, Fault> {
@@ -68,13 +117,18 @@ pub(crate) fn identity_change(
     let id = violations.id("identity_id", &request.identity_id);
     let mask = UpdateMask::new(
         mask_paths(request.update_mask),
-        &["display_name", "email"],
+        &["display_name", "email", "external_subjects"],
         &["id", "identity_id", "customer_id", "created_at", "updated_at", "etag"],
         &mut violations,
     );
+    // An empty list is none: what the mask names without a value is cleared.
+    let given = Some(request.external_subjects).filter(|messages| !messages.is_empty());
     let change = IdentityChange {
         display_name: mask.pick("display_name", request.display_name),
         email: mask.pick("email", request.email),
+        external_subjects: mask
+            .pick("external_subjects", given)
+            .map(|messages| external_subjects(&messages, &mut violations)),
     };
     if let Some(display_name) = &change.display_name {
         violations.text("display_name", display_name, DISPLAY_NAME_MAX);
@@ -85,7 +139,7 @@ pub(crate) fn identity_change(
     Ok((finish_with(violations, id)?, change, expected_revision(&request.etag)))
 }
 
-pub(crate) fn identity(row: IdentityRow, customer: &str) -> pb::Identity {
+pub(crate) fn identity(row: IdentityRow, subjects: Vec<SubjectRow>, customer: &str) -> pb::Identity {
     let kind = match row.kind {
         IdentityKind::Person => pb::IdentityKind::Person,
         IdentityKind::Service => pb::IdentityKind::Service,
@@ -99,8 +153,12 @@ pub(crate) fn identity(row: IdentityRow, customer: &str) -> pb::Identity {
         created_at: Some(timestamp(row.created_at)),
         updated_at: Some(timestamp(row.updated_at)),
         etag: etag(row.revision),
-        external_subjects: Vec::new(),
+        external_subjects: subjects.into_iter().map(external_subject).collect(),
     }
+}
+
+fn external_subject(row: SubjectRow) -> pb::ExternalSubject {
+    pb::ExternalSubject { issuer: row.issuer, subject: row.subject, role: row.role }
 }
 
 pub(crate) fn new_api_key(request: &pb::CreateApiKeyRequest) -> Result<NewApiKey, Fault> {

@@ -2,35 +2,35 @@
 
 use agentrouter_delivery as delivery;
 use agentrouter_kernel::id::{self, Customer, Id};
-use agentrouter_kernel::{Fault, Principal};
+use agentrouter_kernel::{Fault, Principal, Role};
 use agentrouter_storage::Tx;
 
 use crate::api_keys as key_rules;
 use crate::model::{IdentityChange, KeyState, NewIdentity, check_ceiling};
 use crate::store::identities::{self, IdentityRow};
-use crate::store::{api_keys, tokens};
+use crate::store::{api_keys, subjects as store_subjects, tokens};
+use crate::subjects::{self, Mapper};
 
-pub(crate) async fn create(
-    tx: &mut Tx,
-    customer: Id<Customer>,
-    new: &NewIdentity,
-) -> Result<IdentityRow, Fault> {
+pub(crate) async fn create(tx: &mut Tx, mapper: Mapper<'_>, new: &NewIdentity) -> Result<IdentityRow, Fault> {
+    let customer = mapper.customer.id;
     lock_email(tx, customer, &new.email).await?;
     let id = Id::new(tx.now().await?);
     if !identities::insert(tx, customer, id, new).await? {
         return Err(Fault::already_exists::<id::Identity>(&new.email));
     }
+    subjects::replace(tx, mapper, id, &new.external_subjects).await?;
     get(tx, customer, id).await
 }
 
-/// Changes names. A change that changes nothing succeeds and writes nothing.
+/// Changes names and users. A change that changes nothing succeeds and writes nothing.
 pub(crate) async fn update(
     tx: &mut Tx,
-    customer: Id<Customer>,
+    mapper: Mapper<'_>,
     id: Id<id::Identity>,
     change: IdentityChange,
     expected_revision: Option<i64>,
 ) -> Result<IdentityRow, Fault> {
+    let customer = mapper.customer.id;
     if let Some(email) = &change.email {
         lock_email(tx, customer, email).await?;
     }
@@ -38,7 +38,11 @@ pub(crate) async fn update(
     check_revision(&old, expected_revision)?;
     let display_name = change.display_name.unwrap_or_else(|| old.display_name.clone());
     let email = change.email.unwrap_or_else(|| old.email.clone());
-    if display_name == old.display_name && email == old.email {
+    let is_remapped = match &change.external_subjects {
+        Some(wanted) => subjects::replace(tx, mapper, id, wanted).await?,
+        None => false,
+    };
+    if display_name == old.display_name && email == old.email && !is_remapped {
         return Ok(old);
     }
     if email != old.email && identities::email_is_taken(tx, customer, id, &email).await? {
@@ -60,6 +64,9 @@ pub(crate) async fn delete(
 ) -> Result<(), Fault> {
     let identity = lock(tx, customer, id).await?;
     check_revision(&identity, expected_revision)?;
+    for subject in store_subjects::of_identity(&mut *tx, customer, id).await? {
+        check_ceiling(caller, Role::parse(&subject.role))?;
+    }
     let keys = api_keys::of_identity(tx, customer, id).await?;
     for key in &keys {
         check_ceiling(caller, key.role())?;
@@ -71,6 +78,7 @@ pub(crate) async fn delete(
     // Tokens go before the keys by which some of them are found.
     tokens::delete_of_identity(tx, customer, id).await?;
     api_keys::delete_of_identity(tx, customer, id).await?;
+    store_subjects::delete_of_identity(tx, customer, id).await?;
     identities::delete_memberships(tx, customer, id).await?;
     delivery::delete_user_slots(tx, customer, &id.to_string()).await?;
     if !identities::delete(tx, customer, id, identity.revision).await? {

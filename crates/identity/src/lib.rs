@@ -2,7 +2,7 @@
 //!
 //! Owns the tables of identities, keys, tokens, revocations and the installation's own secrets; the key format; the
 //! keys that tokens are signed with; and [`Authenticator`], which the enforcement layer asks. Serves
-//! IdentitiesService, ApiKeysService and SessionsService.
+//! IdentitiesService, ApiKeysService and SessionsService. Exchanges tokens of trusted OIDC issuers for sessions.
 //!
 //! Invariants: of a key only the hash is stored; a token counts only while its row does, and with it its customer,
 //! identity, workspace and the key it was made with; nobody makes, replaces or ends a credential above the own role;
@@ -20,16 +20,19 @@ mod identities;
 pub mod keks;
 pub mod keys;
 mod model;
+mod oidc;
 mod rpc;
 pub mod secrets;
 mod sessions;
 mod signing;
 mod store;
+mod subjects;
 mod tokens;
 mod usage;
 
 pub use authenticator::Authenticator;
 pub use bootstrap::bootstrap_key;
+pub use oidc::{IssuerConfig, IssuerError, Issuers};
 pub use rpc::{ApiKeys, Identities, Sessions, add_services};
 pub use signing::SigningKeys;
 pub use tokens::{issue_workspace_token, revoke_token, sweep_expired};

@@ -74,6 +74,16 @@ pub(crate) struct NewIdentity {
     pub(crate) display_name: String,
     pub(crate) email: String,
     pub(crate) kind: IdentityKind,
+    pub(crate) external_subjects: Vec<ExternalSubject>,
+}
+
+/// A user of an OIDC issuer that may sign in as an identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExternalSubject {
+    pub(crate) issuer: String,
+    pub(crate) subject: String,
+    /// The highest role of its sessions; none for those that reach the identity's projects only.
+    pub(crate) role: Option<Role>,
 }
 
 /// What an update does to an identity. Absent fields stay as they are.
@@ -81,6 +91,7 @@ pub(crate) struct NewIdentity {
 pub(crate) struct IdentityChange {
     pub(crate) display_name: Option<String>,
     pub(crate) email: Option<String>,
+    pub(crate) external_subjects: Option<Vec<ExternalSubject>>,
 }
 
 /// A key to create.

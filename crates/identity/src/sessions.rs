@@ -10,8 +10,10 @@ use agentrouter_storage::Tx;
 use crate::identities;
 use crate::model::{actor, check_ceiling};
 use crate::signing::SigningKeys;
+use crate::store::subjects;
 use crate::store::tokens::{self, SessionRow};
-use crate::tokens::{Bearer, NewToken, issue, revoke_token};
+use crate::subjects::unknown;
+use crate::tokens::{Bearer, NewToken, SessionSource, issue, revoke_token};
 
 /// The role that a session is asked to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub(crate) struct NewSession {
     pub(crate) lifetime: Duration,
 }
 
-/// Creates a session with the caller's API key. It ends with the key, or before.
+/// Creates a session with the caller's API key, or for the user of an OIDC token. It ends with either, or before.
 pub(crate) async fn create(
     tx: &mut Tx,
     signing: &SigningKeys,
@@ -41,7 +43,7 @@ pub(crate) async fn create(
     customer: Id<Customer>,
     new: &NewSession,
 ) -> Result<(SessionRow, IssuedToken), Fault> {
-    let source_key = source_key(caller)?;
+    let source = source(caller)?;
     let identity = acting_identity(caller, new.identity)?;
     let role = match new.role {
         AskedRole::Own => caller.role,
@@ -50,9 +52,14 @@ pub(crate) async fn create(
     };
     check_ceiling(caller, role)?;
     identities::hold(tx, customer, identity).await?;
+    if let SessionSource::Subject(subject) = source
+        && !subjects::leads_to(tx, customer, subject, identity).await?
+    {
+        return Err(unknown());
+    }
     let end = tx.now().await?.plus(new.lifetime);
     let expires_at = caller.expires_at.map_or(end, |credential_end| credential_end.min(end));
-    let bearer = Bearer::Session { identity, role, source_key };
+    let bearer = Bearer::Session { identity, role, source };
     let issued = issue(tx, signing, NewToken { customer, bearer, expires_at }).await?;
     let row = SessionRow {
         id: Id::parse(&issued.jti).ok_or_else(|| Fault::internal("an issued token has no row id"))?,
@@ -64,17 +71,22 @@ pub(crate) async fn create(
     Ok((row, issued))
 }
 
-/// A session must not prolong itself, so only keys make them.
-fn source_key(caller: &Principal) -> Result<Id<id::ApiKey>, Fault> {
-    if caller.credential != CredentialKind::ApiKey {
-        return Err(Fault::denied("API_KEY_REQUIRED", "a session is made with an API key"));
-    }
-    Id::parse(&caller.credential_id).ok_or_else(|| Fault::internal("a caller's key has no row id"))
+/// A session must not prolong itself, so only keys and the tokens of others make them.
+fn source(caller: &Principal) -> Result<SessionSource, Fault> {
+    let id = &caller.credential_id;
+    let source = match caller.credential {
+        CredentialKind::ApiKey => Id::parse(id).map(SessionSource::Key),
+        CredentialKind::OidcToken => Id::parse(id).map(SessionSource::Subject),
+        CredentialKind::Session | CredentialKind::Workspace => {
+            return Err(Fault::denied("API_KEY_REQUIRED", "a session is made with an API key"));
+        }
+    };
+    source.ok_or_else(|| Fault::internal("what a caller signed in with has no row id"))
 }
 
 fn acting_identity(caller: &Principal, named: Option<Id<id::Identity>>) -> Result<Id<id::Identity>, Fault> {
     match (named, caller.identity) {
-        (Some(named), own) if own != Some(named) && !caller.has(Role::Admin) => {
+        (Some(named), own) if own != Some(named) && !may_name_others(caller) => {
             Err(Fault::denied("ROLE_REQUIRED", "to act for another identity needs the role admin"))
         }
         (Some(named), _) => Ok(named),
@@ -85,6 +97,11 @@ fn acting_identity(caller: &Principal, named: Option<Id<id::Identity>>) -> Resul
             "identity_id: is required, because the key acts for no identity",
         )),
     }
+}
+
+/// A user of an OIDC issuer is who they are, whatever their role.
+fn may_name_others(caller: &Principal) -> bool {
+    caller.has(Role::Admin) && caller.credential == CredentialKind::ApiKey
 }
 
 /// Whose sessions a caller sees: all of the customer, or those of its own identity.
@@ -152,12 +169,23 @@ mod tests {
     }
 
     #[test]
-    fn only_keys_make_sessions() {
+    fn no_session_makes_another_one() {
         let mut caller = caller(Some(Role::Admin), None);
-        assert_eq!(source_key(&caller).unwrap().to_string(), caller.credential_id);
+        assert!(
+            matches!(source(&caller).unwrap(), SessionSource::Key(key) if key.to_string() == caller.credential_id)
+        );
         for kind in [CredentialKind::Session, CredentialKind::Workspace] {
             caller.credential = kind;
-            assert_eq!(source_key(&caller).unwrap_err().reason(), "API_KEY_REQUIRED");
+            assert_eq!(source(&caller).unwrap_err().reason(), "API_KEY_REQUIRED");
         }
+    }
+
+    #[test]
+    fn an_admin_by_another_issuer_acts_for_nobody_else() {
+        let (own, other) = (Id::new(Timestamp::from_secs(1)), Id::new(Timestamp::from_secs(2)));
+        let mut caller = caller(Some(Role::Admin), Some(own));
+        caller.credential = CredentialKind::OidcToken;
+        assert_eq!(acting_identity(&caller, Some(own)).unwrap(), own);
+        assert_eq!(acting_identity(&caller, Some(other)).unwrap_err().reason(), "ROLE_REQUIRED");
     }
 }

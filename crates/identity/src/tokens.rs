@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use agentrouter_delivery::revocation::{self, Revocation};
 use agentrouter_kernel::id::{self, Id};
 use agentrouter_kernel::{Fault, Role, Timestamp};
 use agentrouter_rpc::{IssuedToken, WorkspaceTokens};
@@ -73,10 +74,19 @@ pub(crate) struct NewToken {
 /// Whom a token stands for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Bearer {
-    /// An identity, signed in with a key. The session ends with the key.
-    Session { identity: Id<id::Identity>, role: Option<Role>, source_key: Id<id::ApiKey> },
+    /// An identity that signed in. The session ends with what it did so with.
+    Session { identity: Id<id::Identity>, role: Option<Role>, source: SessionSource },
     /// A data plane.
     Workspace(Id<id::Workspace>),
+}
+
+/// What a session was made with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SessionSource {
+    /// An API key.
+    Key(Id<id::ApiKey>),
+    /// A user of a trusted OIDC issuer.
+    Subject(Id<id::ExternalSubject>),
 }
 
 impl Bearer {
@@ -146,7 +156,8 @@ impl WorkspaceTokens for SigningKeys {
 }
 
 /// Revokes a token, ours or a data plane's, by its `jti`; returns when it was first revoked. The revocation is kept
-/// until `expires_at`, when the token stops working anyway. `revoked_by` is the row id of who did it.
+/// until `expires_at`, when the token stops working anyway, and the data planes are told of it in this transaction.
+/// `revoked_by` is the row id of who did it.
 ///
 /// Our own tokens are refused by every replica within a second of the commit, by this one at once after
 /// [`crate::Authenticator::forget`].
@@ -158,10 +169,8 @@ pub async fn revoke_token(
     reason: &str,
     expires_at: Timestamp,
 ) -> Result<Timestamp, Fault> {
-    // Ids of ours read in either case, but are compared as text.
-    let canonical = Id::<id::Token>::parse(jti).map(|id| id.to_string());
-    let jti = canonical.as_deref().unwrap_or(jti);
-    Ok(store::tokens::revoke(tx, customer, jti, (revoked_by, reason), expires_at).await?)
+    let revocation = Revocation { jti, revoked_by, reason, expires_at: Some(expires_at) };
+    revocation::revoke(tx, customer, revocation).await
 }
 
 /// Deletes what expired: at most `limit` tokens, as many revocations and replaced secrets of keys, and signing keys

@@ -62,6 +62,8 @@ kinds! {
     Token = "tok", "TOKEN", "token";
     /// A session: the token of one, as the API names it.
     Session = "tok", "SESSION", "session";
+    /// A user of an OIDC issuer.
+    ExternalSubject = "sub", "EXTERNAL_SUBJECT", "external subject";
     /// An MCP server of a customer's catalog.
     McpServer = "mcp", "MCP_SERVER", "MCP server";
     /// An MCP profile.

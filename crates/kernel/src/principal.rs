@@ -45,6 +45,8 @@ pub enum CredentialKind {
     Session,
     /// A workspace token.
     Workspace,
+    /// A token of a trusted OIDC issuer, for the one call that exchanges it.
+    OidcToken,
 }
 
 impl CredentialKind {
@@ -54,6 +56,7 @@ impl CredentialKind {
             Self::ApiKey => "api_key",
             Self::Session => "session",
             Self::Workspace => "workspace",
+            Self::OidcToken => "oidc_token",
         }
     }
 }

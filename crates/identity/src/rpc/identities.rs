@@ -10,6 +10,8 @@ use agentrouter_rpc::{Call, Deps, Write, into_status};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::store::identities::{self as store, IdentityRow};
+use crate::store::subjects::{of_identities, of_identity};
+use crate::subjects::Mapper;
 use crate::{Authenticator, convert, identities};
 
 /// Serves IdentitiesService.
@@ -27,14 +29,17 @@ impl Identities {
 
     async fn create(&self, call: &Call, request: pb::CreateIdentityRequest) -> Result<pb::Identity, Fault> {
         let new = convert::new_identity(&request)?;
+        let caller = call.principal()?;
         let customer = call.customer(&self.deps.db, &request.customer_id).await?;
         let mut write = Write::begin(&self.deps, call, &request).await?;
         if let Some(answer) = write.replay()? {
             return Ok(answer);
         }
-        let row = identities::create(write.tx(), customer.id, &new).await?;
+        let mapper = Mapper { caller, customer: &customer, issuers: self.authenticator.issuers() };
+        let row = identities::create(write.tx(), mapper, &new).await?;
         let id = row.id;
-        write.commit(customer.id, id, convert::identity(row, &customer.slug)).await
+        let subjects = of_identity(write.tx(), customer.id, id).await?;
+        write.commit(customer.id, id, convert::identity(row, subjects, &customer.slug)).await
     }
 
     async fn get(&self, call: &Call, request: pb::GetIdentityRequest) -> Result<pb::Identity, Fault> {
@@ -42,7 +47,8 @@ impl Identities {
         let customer = call.customer(&self.deps.db, &request.customer_id).await?;
         let row = store::find(&self.deps.db, customer.id, id).await?;
         let row = row.ok_or_else(|| Fault::not_found::<id::Identity>(id))?;
-        Ok(convert::identity(row, &customer.slug))
+        let subjects = of_identity(&self.deps.db, customer.id, id).await?;
+        Ok(convert::identity(row, subjects, &customer.slug))
     }
 
     async fn list(
@@ -53,19 +59,32 @@ impl Identities {
         let customer = call.customer(&self.deps.db, &request.customer_id).await?;
         let listing = call.list(&store::LIST, request.page).bind(customer.id);
         let (rows, page) = listing.fetch::<IdentityRow>(&self.deps).await?;
-        let identities = rows.into_iter().map(|row| convert::identity(row, &customer.slug)).collect();
+        let ids = rows.iter().map(|row| row.id).collect();
+        let mut subjects = of_identities(&self.deps.db, customer.id, ids).await?;
+        let mut identities = Vec::with_capacity(rows.len());
+        for row in rows {
+            let own = subjects.extract_if(.., |subject| subject.identity_id == row.id).collect();
+            identities.push(convert::identity(row, own, &customer.slug));
+        }
         Ok(pb::ListIdentitiesResponse { identities, page: Some(page) })
     }
 
     async fn update(&self, call: &Call, request: pb::UpdateIdentityRequest) -> Result<pb::Identity, Fault> {
         let (id, change, expected) = convert::identity_change(request.clone())?;
+        let caller = call.principal()?;
         let customer = call.customer(&self.deps.db, &request.customer_id).await?;
         let mut write = Write::begin(&self.deps, call, &request).await?;
         if let Some(answer) = write.replay()? {
             return Ok(answer);
         }
-        let row = identities::update(write.tx(), customer.id, id, change, expected).await?;
-        write.commit(customer.id, id, convert::identity(row, &customer.slug)).await
+        let mapper = Mapper { caller, customer: &customer, issuers: self.authenticator.issuers() };
+        let row = identities::update(write.tx(), mapper, id, change, expected).await?;
+        let subjects = of_identity(write.tx(), customer.id, id).await?;
+        let answer = convert::identity(row, subjects, &customer.slug);
+        let answer = write.commit(customer.id, id, answer).await?;
+        // Sessions of users that went end now.
+        self.authenticator.forget();
+        Ok(answer)
     }
 
     async fn delete(

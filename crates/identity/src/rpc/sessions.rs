@@ -6,10 +6,12 @@ use agentrouter_api::identity as pb;
 use agentrouter_api::identity::sessions_service_server::SessionsService;
 use agentrouter_kernel::Fault;
 use agentrouter_rpc::{Call, Deps, Write, into_status};
+use agentrouter_storage::scope::CustomerScope;
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::store::subjects::find_live;
 use crate::store::tokens::{self as store, SessionRow};
-use crate::{Authenticator, convert, sessions};
+use crate::{Authenticator, convert, sessions, subjects};
 
 /// Serves SessionsService.
 #[derive(Debug, Clone)]
@@ -30,11 +32,40 @@ impl Sessions {
         request: pb::CreateSessionRequest,
     ) -> Result<pb::CreateSessionResponse, Fault> {
         if !request.oidc_token.is_empty() {
-            return Err(Fault::unimplemented("OIDC exchange"));
+            return self.exchange(call, request).await;
         }
+        let customer = call.own_customer(&self.deps.db).await?;
+        self.create_for(call, request, customer).await
+    }
+
+    /// A session for the user of an OIDC token, who is the caller from here on.
+    async fn exchange(
+        &self,
+        call: &Call,
+        request: pb::CreateSessionRequest,
+    ) -> Result<pb::CreateSessionResponse, Fault> {
+        if call.caller.is_some() {
+            return Err(Fault::invalid_field("oidc_token", "must come without another credential"));
+        }
+        let issuers = self.authenticator.issuers();
+        let subject = issuers.verify(&request.oidc_token, self.deps.db.now().await?).await?;
+        let found = find_live(&self.deps.db, &subject).await?;
+        let (customer, caller) = subjects::principal(found, issuers, &subject)?;
+        if call.customer_header.is_some() {
+            return Err(Fault::denied("OPERATOR_REQUIRED", "only operators may name a customer by header"));
+        }
+        let call = Call { caller: Some(caller), ..call.clone() };
+        self.create_for(&call, request, customer).await
+    }
+
+    async fn create_for(
+        &self,
+        call: &Call,
+        request: pb::CreateSessionRequest,
+        customer: CustomerScope,
+    ) -> Result<pb::CreateSessionResponse, Fault> {
         let caller = call.principal()?;
         let new = convert::new_session(&request)?;
-        let customer = call.own_customer(&self.deps.db).await?;
         let mut write = Write::begin(&self.deps, call, &request).await?;
         if let Some(answer) = write.replay()? {
             return Ok(answer);

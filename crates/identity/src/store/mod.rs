@@ -2,4 +2,5 @@
 
 pub(crate) mod api_keys;
 pub(crate) mod identities;
+pub(crate) mod subjects;
 pub(crate) mod tokens;

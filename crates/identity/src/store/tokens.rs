@@ -1,25 +1,28 @@
-//! Session and workspace tokens, and revocations.
+//! Session and workspace tokens. Revocations are written by the delivery crate, which tells the data planes of them.
 
-use agentrouter_kernel::id::{Customer, Id, Identity, Token, Workspace};
+use agentrouter_kernel::id::{Customer, ExternalSubject, Id, Identity, Token, Workspace};
 use agentrouter_kernel::{Role, Timestamp};
 use agentrouter_rpc::ListSpec;
 use agentrouter_storage::{Db, Source, StorageError, Tx, query, row};
 
 use crate::model::TokenUse;
-use crate::tokens::{Bearer, NewToken};
+use crate::tokens::{Bearer, NewToken, SessionSource};
 
-/// Joins to the token `t` the key that its session was made with, as `k`, and that key's customer, as `kc`.
-macro_rules! join_source_key {
+/// Joins to the token `t` what its session was made with: a key, as `k`, with that key's customer, as `kc`, or a user
+/// of an OIDC issuer, as `es`.
+macro_rules! join_source {
     () => {
-        " LEFT JOIN api_keys k ON k.id = t.source_key_id LEFT JOIN customers kc ON kc.id = k.customer_id"
+        " LEFT JOIN api_keys k ON k.id = t.source_key_id LEFT JOIN customers kc ON kc.id = k.customer_id \
+         LEFT JOIN external_subjects es ON es.id = t.source_subject_id AND es.identity_id = t.identity_id"
     };
 }
 
-/// Holds while the key of a session works: a session ends with it.
-macro_rules! source_key_is_live {
+/// Holds while what a session was made with works: a session ends with it.
+macro_rules! source_is_live {
     () => {
         " AND (t.source_key_id IS NULL OR (k.id IS NOT NULL AND k.revoked_at IS NULL AND kc.deleted_at IS NULL \
-         AND (k.expires_at IS NULL OR k.expires_at > :now)))"
+         AND (k.expires_at IS NULL OR k.expires_at > :now))) \
+         AND (t.source_subject_id IS NULL OR es.id IS NOT NULL)"
     };
 }
 
@@ -46,10 +49,10 @@ macro_rules! select_sessions {
     ($more:literal) => {
         concat!(
             "SELECT t.id, t.identity_id, t.role, t.created_at, t.expires_at FROM tokens t",
-            join_source_key!(),
+            join_source!(),
             " WHERE t.customer_id = $1 AND ($2 = TRUE OR t.role <> 'operator') AND t.token_use = 'session' \
              AND t.identity_id IS NOT NULL AND t.expires_at > :now",
-            source_key_is_live!(),
+            source_is_live!(),
             $more
         )
     };
@@ -88,12 +91,17 @@ pub(crate) async fn insert(
     expires_at: Timestamp,
 ) -> Result<(), StorageError> {
     const INSERT: &str = "INSERT INTO tokens \
-         (id, customer_id, token_use, identity_id, workspace_id, role, source_key_id, created_at, expires_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+         (id, customer_id, token_use, identity_id, workspace_id, role, source_key_id, source_subject_id, created_at, \
+         expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     let now = tx.now().await?;
-    let (identity, workspace, role, source_key) = match new.bearer {
-        Bearer::Session { identity, role, source_key } => (Some(identity), None, role, Some(source_key)),
+    let (identity, workspace, role, source) = match new.bearer {
+        Bearer::Session { identity, role, source } => (Some(identity), None, role, Some(source)),
         Bearer::Workspace(workspace) => (None, Some(workspace), None, None),
+    };
+    let (key, subject) = match source {
+        Some(SessionSource::Key(key)) => (Some(key), None),
+        Some(SessionSource::Subject(subject)) => (None, Some(subject)),
+        None => (None, None),
     };
     query(INSERT)
         .bind(id)
@@ -102,7 +110,8 @@ pub(crate) async fn insert(
         .bind(identity)
         .bind(workspace)
         .bind(role.map_or("", Role::as_str))
-        .bind(source_key)
+        .bind(key)
+        .bind(subject)
         .bind(now)
         .bind(expires_at)
         .execute(tx)
@@ -125,36 +134,16 @@ pub(crate) async fn delete_of_identity(
     Ok(())
 }
 
-/// Keeps a revocation, and ends the token where it is one of ours. Returns when the token was first revoked.
-pub(crate) async fn revoke(
+/// Deletes the sessions of a user of an issuer.
+pub(crate) async fn delete_of_subject(
     tx: &mut Tx,
     customer: Id<Customer>,
-    jti: &str,
-    (revoked_by, reason): (&str, &str),
-    expires_at: Timestamp,
-) -> Result<Timestamp, StorageError> {
-    const REVOKE: &str = "INSERT INTO revoked_tokens \
-         (customer_id, jti, revoked_by, reason, revoked_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (customer_id, jti) DO UPDATE SET expires_at = CASE \
-         WHEN excluded.expires_at > revoked_tokens.expires_at THEN excluded.expires_at \
-         ELSE revoked_tokens.expires_at END \
-         RETURNING revoked_at AS value";
-    const END: &str =
-        "UPDATE tokens SET expires_at = $1 WHERE id = $2 AND customer_id = $3 AND expires_at > $1";
-    let now = tx.now().await?;
-    let revoked_at = query(REVOKE)
-        .bind(customer)
-        .bind(jti)
-        .bind(revoked_by)
-        .bind(reason)
-        .bind(now)
-        .bind(expires_at)
-        .value(&mut *tx)
-        .await?;
-    if let Some(id) = Id::<Token>::parse(jti) {
-        query(END).bind(now).bind(id).bind(customer).execute(tx).await?;
-    }
-    Ok(revoked_at.unwrap_or(now))
+    subject: Id<ExternalSubject>,
+) -> Result<(), StorageError> {
+    const DELETE: &str = "DELETE FROM tokens WHERE source_subject_id = $1 AND customer_id = $2 AND identity_id = \
+         (SELECT identity_id FROM external_subjects WHERE id = $1)";
+    query(DELETE).bind(subject).bind(customer).execute(tx).await?;
+    Ok(())
 }
 
 /// Deletes expired tokens and revocations of tokens that expired, at most `limit` of each.
@@ -182,8 +171,8 @@ row! {
         pub(crate) workspace_id: Option<Id<Workspace>>,
         pub(crate) workspace_slug: Option<String>,
         pub(crate) role: String,
-        /// The role of the key that the session was made with.
-        pub(crate) key_role: Option<String>,
+        /// The role of what the session was made with.
+        pub(crate) source_role: Option<String>,
         pub(crate) key_expires_at: Option<Timestamp>,
         pub(crate) expires_at: Timestamp,
         pub(crate) now: Timestamp,
@@ -195,17 +184,17 @@ row! {
 pub(crate) async fn find_live(db: &Db, id: Id<Token>) -> Result<Option<LiveToken>, StorageError> {
     const FIND: &str = concat!(
         "SELECT t.customer_id, c.slug AS customer_slug, t.token_use, t.identity_id, t.workspace_id, \
-         w.slug AS workspace_slug, t.role, k.role AS key_role, k.expires_at AS key_expires_at, t.expires_at, \
+         w.slug AS workspace_slug, t.role, COALESCE(k.role, es.role) AS source_role, k.expires_at AS key_expires_at, t.expires_at, \
          CAST(:now AS BIGINT) AS now \
          FROM tokens t JOIN customers c ON c.id = t.customer_id \
          LEFT JOIN identities i ON i.id = t.identity_id AND i.customer_id = t.customer_id \
          LEFT JOIN workspaces w ON w.id = t.workspace_id AND w.customer_id = t.customer_id \
          AND w.deleted_at IS NULL",
-        join_source_key!(),
+        join_source!(),
         " WHERE t.id = $1 AND t.expires_at > :now AND c.deleted_at IS NULL \
          AND (t.identity_id IS NULL OR i.id IS NOT NULL) AND (t.workspace_id IS NULL OR w.id IS NOT NULL) \
          AND NOT EXISTS (SELECT 1 FROM revoked_tokens r WHERE r.customer_id = t.customer_id AND r.jti = $2)",
-        source_key_is_live!(),
+        source_is_live!(),
     );
     query(FIND).bind(id).bind(id.to_string()).optional(db).await
 }
