@@ -38,6 +38,7 @@ const RULES: &[(&str, Allowed)] = &[
     ("projects", SERVICE),
     ("providers", SERVICE),
     ("tenancy", SERVICE),
+    ("webhooks", SERVICE),
     ("workspaces", SERVICE),
     ("liaison", Allowed::Only(&["api", "kernel"])),
     ("tare", Allowed::Only(&["api", "kernel", "liaison"])),
