@@ -5,6 +5,7 @@ use std::time::Duration;
 use agentrouter_api::configurator as pb;
 use agentrouter_delivery::claim::{self, Claimed, LEASE_BOUNDS, LEASE_DEFAULT, Reach};
 use agentrouter_delivery::complete::{self, Completion, Outcome};
+use agentrouter_delivery::drift::Scope;
 use agentrouter_delivery::event::EventRow;
 use agentrouter_delivery::poll;
 use agentrouter_kernel::id::{Event, Id, Workspace};
@@ -17,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::configurations::limit;
+use crate::drift;
 use crate::presence::Presence;
 use crate::wait::Waiter;
 
 /// The longest that a poll is held open.
 const WAIT_MAX: Duration = Duration::from_mins(1);
-const WORKER_ID_MAX: usize = 255;
+pub(crate) const WORKER_ID_MAX: usize = 255;
 const HELD_MAX: usize = 1000;
 const RESOURCES_MAX: usize = 1000;
 
@@ -66,6 +68,10 @@ pub(crate) async fn list_pending(
     violations.text("worker_id", &request.worker_id, WORKER_ID_MAX);
     violations.require(request.held.len() <= HELD_MAX, "held", "must have at most 1000 entries");
     let held = held_claims(&request.held, &mut violations);
+    let report = drift::report(&request.observed, request.observed_complete, &mut violations);
+    if let Some(doctor) = &request.doctor_runtime {
+        check_doctor(doctor, &mut violations);
+    }
     violations.finish()?;
     let limit = limit("limit", request.limit)?;
     let reach = reach(deps, call).await?;
@@ -77,6 +83,9 @@ pub(crate) async fn list_pending(
         renewed = renew(deps, &reach, &request.worker_id, &held).await?;
         if let Some(doctor) = &request.doctor_runtime {
             observe_doctor(deps, own, doctor).await?;
+        }
+        if !report.is_empty() {
+            agentrouter_delivery::drift::heal(&deps.db, reach.customer, own, Scope::All, &report).await?;
         }
     }
     let mut waiter = Waiter::new(&deps.db, reach.customer, wait, shutdown);
@@ -91,6 +100,20 @@ pub(crate) async fn list_pending(
     };
     let events = rows.iter().map(EventRow::to_proto).collect::<Result<_, _>>()?;
     Ok(pb::ListPendingEventsResponse { events, renewed })
+}
+
+fn check_doctor(doctor: &pb::DoctorRuntime, violations: &mut Violations) {
+    let short = [
+        ("schedule", &doctor.schedule),
+        ("pod_phase", &doctor.pod_phase),
+        ("reason", &doctor.reason),
+        ("image", &doctor.image),
+    ];
+    for (name, value) in short {
+        violations.text(&format!("doctor_runtime.{name}"), value, 255);
+    }
+    violations.text("doctor_runtime.message", &doctor.message, 1024);
+    violations.require(doctor.active_jobs >= 0, "doctor_runtime.active_jobs", "must not be negative");
 }
 
 fn held_claims(held: &[pb::HeldEvent], violations: &mut Violations) -> Vec<(Id<Event>, Uuid)> {
@@ -153,7 +176,12 @@ pub(crate) async fn acknowledge(
     violations.finish()?;
     let event = event.ok_or_else(|| Fault::internal("an id was refused without a violation"))?;
     let reach = reach(deps, call).await?;
-    Ok(match claim::acknowledge(&deps.db, &reach, event, &request.worker_id, lease).await? {
+    Ok(acknowledged(claim::acknowledge(&deps.db, &reach, event, &request.worker_id, lease).await?))
+}
+
+/// The answer to a claim.
+pub(crate) fn acknowledged(claimed: Claimed) -> pb::AcknowledgeEventResponse {
+    match claimed {
         Claimed::Held(claim) => pb::AcknowledgeEventResponse {
             success: true,
             claim_token: claim.token.to_string(),
@@ -162,7 +190,7 @@ pub(crate) async fn acknowledge(
             holder: String::new(),
         },
         Claimed::Refused { holder } => pb::AcknowledgeEventResponse { holder, ..Default::default() },
-    })
+    }
 }
 
 /// Reports an event as applied or failed.
@@ -171,38 +199,57 @@ pub(crate) async fn complete(
     call: &Call,
     request: pb::CompleteEventRequest,
 ) -> Result<pb::CompleteEventResponse, Fault> {
-    let completion = completion(request)?;
+    let mut violations = Violations::new();
+    let completion = completion(request, "", &mut violations);
+    violations.finish()?;
+    let completion = completion.ok_or_else(|| Fault::internal("a report was refused without a violation"))?;
     let reach = reach(deps, call).await?;
     let success = complete::complete(&deps.db, &reach, &completion).await?;
     Ok(pb::CompleteEventResponse { success })
 }
 
-fn completion(request: pb::CompleteEventRequest) -> Result<Completion, Fault> {
-    let mut violations = Violations::new();
-    let event = violations.id("event_id", &request.event_id);
+/// Reads a report whose fields stand under `path`; none where a violation was noted.
+pub(crate) fn completion(
+    request: pb::CompleteEventRequest,
+    path: &str,
+    violations: &mut Violations,
+) -> Option<Completion> {
+    let field = |name: &str| format!("{path}{name}");
+    let before = violations.count();
+    let event = violations.id(&field("event_id"), &request.event_id);
     let token = match request.claim_token.as_str() {
         "" => None,
-        text => claim_token("claim_token", text, &mut violations),
+        text => claim_token(&field("claim_token"), text, violations),
     };
-    violations.text("worker_id", &request.worker_id, WORKER_ID_MAX);
-    violations.text("applied_checksum", &request.applied_checksum, 255);
-    violations.require(request.applied_version >= 0, "applied_version", "must not be negative");
+    violations.text(&field("worker_id"), &request.worker_id, WORKER_ID_MAX);
+    violations.text(&field("applied_checksum"), &request.applied_checksum, 255);
+    violations.require(request.applied_version >= 0, &field("applied_version"), "must not be negative");
     violations.require(
         request.resources.len() <= RESOURCES_MAX,
-        "resources",
+        &field("resources"),
         "must have at most 1000 entries",
     );
-    violations.finish()?;
+    for (index, resource) in request.resources.iter().take(RESOURCES_MAX).enumerate() {
+        violations.text(&field(&format!("resources[{index}].resource")), &resource.resource, 255);
+        violations.text(&field(&format!("resources[{index}].reason")), &resource.reason, 1024);
+    }
+    if violations.count() > before {
+        return None;
+    }
     let outcome = if request.success {
         Outcome::Applied {
             version: (request.applied_version > 0).then_some(request.applied_version),
             checksum: request.applied_checksum,
         }
     } else {
-        Outcome::Failed { message: request.error_message, permanent: request.permanent }
+        Outcome::Failed {
+            message: request.error_message,
+            permanent: request.permanent,
+            running: (request.applied_version > 0).then_some(request.applied_version),
+        }
     };
-    Ok(Completion {
-        event: event.ok_or_else(|| Fault::internal("an id was refused without a violation"))?,
+    Some(Completion {
+        event: event?,
         outcome,
         token,
         worker: request.worker_id,
@@ -210,7 +257,7 @@ fn completion(request: pb::CompleteEventRequest) -> Result<Completion, Fault> {
     })
 }
 
-fn claim_token(field: &str, text: &str, violations: &mut Violations) -> Option<Uuid> {
+pub(crate) fn claim_token(field: &str, text: &str, violations: &mut Violations) -> Option<Uuid> {
     let token = Uuid::try_parse(text).ok();
     violations.require(token.is_some(), field, "must be the token of a claim");
     token

@@ -6,25 +6,43 @@ use std::sync::{Mutex, PoisonError};
 use agentrouter_kernel::id::{Id, Workspace};
 use agentrouter_storage::{Db, Sql, StorageError, Value, query};
 
-/// Workspaces that called since the last flush.
+/// Workspaces that called since the last flush, and workers that watch and keep what they hold.
 #[derive(Debug, Default)]
-pub struct Presence(Mutex<HashSet<Id<Workspace>>>);
+pub struct Presence {
+    called: Mutex<HashSet<Id<Workspace>>>,
+    watching: Mutex<HashSet<(Id<Workspace>, String)>>,
+}
 
 impl Presence {
     /// Notes that a workspace called.
     pub fn note(&self, workspace: Id<Workspace>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(workspace);
+        self.called.lock().unwrap_or_else(PoisonError::into_inner).insert(workspace);
     }
 
-    /// Writes what was noted, in one statement. What cannot be written is noted again.
+    /// Notes that a worker watches: what it holds is renewed with the next flush.
+    pub(crate) fn note_watcher(&self, workspace: Id<Workspace>, worker: &str) {
+        if !worker.is_empty() {
+            let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+            watching.insert((workspace, worker.to_owned()));
+        }
+    }
+
+    /// Writes what was noted, in a statement for all workspaces. What cannot be written is noted again, except for
+    /// renewals: a worker that still watches is noted again anyway.
     pub async fn flush(&self, db: &Db) -> Result<(), StorageError> {
-        let seen = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let watching = std::mem::take(&mut *self.watching.lock().unwrap_or_else(PoisonError::into_inner));
+        if !watching.is_empty() {
+            let mut watching: Vec<_> = watching.into_iter().collect();
+            watching.sort();
+            agentrouter_delivery::watch::renew_watched(db, &watching).await?;
+        }
+        let seen = std::mem::take(&mut *self.called.lock().unwrap_or_else(PoisonError::into_inner));
         if seen.is_empty() {
             return Ok(());
         }
         let written = write(db, &seen).await;
         if written.is_err() {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(seen);
+            self.called.lock().unwrap_or_else(PoisonError::into_inner).extend(seen);
         }
         written
     }

@@ -1,20 +1,23 @@
 //! The tonic service: decode, call, encode.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use agentrouter_api::configurator as pb;
 use agentrouter_api::configurator::configurator_service_server::{
     ConfiguratorService, ConfiguratorServiceServer,
 };
-use agentrouter_kernel::Fault;
 use agentrouter_rpc::{Call, Deps, into_status};
-use tokio_stream::Empty;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::admission::{Admission, FULL_SYNCS_PER_SECOND};
 use crate::presence::Presence;
+use crate::watch::{HEARTBEAT, Watches};
 use crate::{
-    byok, configurations, dataplane_url, events, history, mcp_catalog, revocations, triggers, upgrade,
+    batches, byok, configurations, dataplane_url, drift, events, history, mcp_catalog, revocations, rollout,
+    triggers, upgrade, watch,
 };
 
 /// The service.
@@ -23,12 +26,27 @@ pub struct Configurator {
     deps: Deps,
     presence: Arc<Presence>,
     shutdown: CancellationToken,
+    watches: Watches,
+    full_syncs: Admission,
 }
 
 impl Configurator {
     /// The service. Long polls end when `shutdown` is cancelled.
     pub fn new(deps: Deps, presence: Arc<Presence>, shutdown: CancellationToken) -> Self {
-        Self { deps, presence, shutdown }
+        let full_syncs = Admission::new(FULL_SYNCS_PER_SECOND);
+        Self { deps, presence, shutdown, watches: Watches::new(HEARTBEAT), full_syncs }
+    }
+
+    /// The same, letting in so many full syncs a second in place of [`FULL_SYNCS_PER_SECOND`].
+    #[must_use]
+    pub fn with_full_syncs_per_second(self, full_syncs: u32) -> Self {
+        Self { full_syncs: Admission::new(full_syncs), ..self }
+    }
+
+    /// The same, with another time between the heartbeats of streams.
+    #[must_use]
+    pub fn with_heartbeat(self, heartbeat: Duration) -> Self {
+        Self { watches: Watches::new(heartbeat), ..self }
     }
 
     /// The service, ready to be routed to.
@@ -39,10 +57,6 @@ impl Configurator {
     ) -> ConfiguratorServiceServer<Self> {
         ConfiguratorServiceServer::new(Self::new(deps, presence, shutdown))
     }
-}
-
-fn not_yet<T>(method: &str) -> Result<Response<T>, Status> {
-    Err(into_status(Fault::unimplemented(method)))
 }
 
 #[async_trait]
@@ -82,27 +96,40 @@ impl ConfiguratorService for Configurator {
             .map_err(into_status)
     }
 
-    type WatchPendingEventsStream = Empty<Result<pb::WatchPendingEventsResponse, Status>>;
+    type WatchPendingEventsStream = ReceiverStream<Result<pb::WatchPendingEventsResponse, Status>>;
 
     async fn watch_pending_events(
         &self,
-        _: Request<pb::WatchPendingEventsRequest>,
+        request: Request<pb::WatchPendingEventsRequest>,
     ) -> Result<Response<Self::WatchPendingEventsStream>, Status> {
-        not_yet("WatchPendingEvents")
+        let (call, request) = Call::open(request)?;
+        watch::start(&self.deps, &self.watches, &self.presence, &self.shutdown, &call, request)
+            .await
+            .map(Response::new)
+            .map_err(into_status)
     }
 
     async fn reconcile_workspace(
         &self,
-        _: Request<pb::ReconcileWorkspaceRequest>,
+        request: Request<pb::ReconcileWorkspaceRequest>,
     ) -> Result<Response<pb::ReconcileWorkspaceResponse>, Status> {
-        not_yet("ReconcileWorkspace")
+        let (call, request) = Call::open(request)?;
+        drift::reconcile(&self.deps, &self.presence, &call, request)
+            .await
+            .map(Response::new)
+            .map_err(into_status)
     }
 
     async fn full_sync_workspace(
         &self,
-        _: Request<pb::FullSyncWorkspaceRequest>,
+        request: Request<pb::FullSyncWorkspaceRequest>,
     ) -> Result<Response<pb::FullSyncWorkspaceResponse>, Status> {
-        not_yet("FullSyncWorkspace")
+        let (call, request) = Call::open(request)?;
+        self.full_syncs.admit().map_err(into_status)?;
+        drift::full_sync(&self.deps, &self.presence, &call, request)
+            .await
+            .map(Response::new)
+            .map_err(into_status)
     }
 
     async fn acknowledge_event(
@@ -203,51 +230,58 @@ impl ConfiguratorService for Configurator {
 
     async fn batch_acknowledge_events(
         &self,
-        _: Request<pb::BatchAcknowledgeEventsRequest>,
+        request: Request<pb::BatchAcknowledgeEventsRequest>,
     ) -> Result<Response<pb::BatchAcknowledgeEventsResponse>, Status> {
-        not_yet("BatchAcknowledgeEvents")
+        let (call, request) = Call::open(request)?;
+        batches::acknowledge(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn batch_complete_events(
         &self,
-        _: Request<pb::BatchCompleteEventsRequest>,
+        request: Request<pb::BatchCompleteEventsRequest>,
     ) -> Result<Response<pb::BatchCompleteEventsResponse>, Status> {
-        not_yet("BatchCompleteEvents")
+        let (call, request) = Call::open(request)?;
+        batches::complete(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn list_events(
         &self,
-        _: Request<pb::ListEventsRequest>,
+        request: Request<pb::ListEventsRequest>,
     ) -> Result<Response<pb::ListEventsResponse>, Status> {
-        not_yet("ListEvents")
+        let (call, request) = Call::open(request)?;
+        rollout::list_events(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn get_event(
         &self,
-        _: Request<pb::GetEventRequest>,
+        request: Request<pb::GetEventRequest>,
     ) -> Result<Response<pb::ConfigurationEvent>, Status> {
-        not_yet("GetEvent")
+        let (call, request) = Call::open(request)?;
+        rollout::get_event(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn release_event(
         &self,
-        _: Request<pb::ReleaseEventRequest>,
+        request: Request<pb::ReleaseEventRequest>,
     ) -> Result<Response<pb::ReleaseEventResponse>, Status> {
-        not_yet("ReleaseEvent")
+        let (call, request) = Call::open(request)?;
+        batches::release(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn retry_event(
         &self,
-        _: Request<pb::RetryEventRequest>,
+        request: Request<pb::RetryEventRequest>,
     ) -> Result<Response<pb::ConfigurationEvent>, Status> {
-        not_yet("RetryEvent")
+        let (call, request) = Call::open(request)?;
+        batches::retry(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn get_rollout(
         &self,
-        _: Request<pb::GetRolloutRequest>,
+        request: Request<pb::GetRolloutRequest>,
     ) -> Result<Response<pb::GetRolloutResponse>, Status> {
-        not_yet("GetRollout")
+        let (call, request) = Call::open(request)?;
+        rollout::get_rollout(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn list_configuration_versions(

@@ -1,0 +1,317 @@
+//! WatchPendingEvents: a stream per worker, of which most are idle.
+//!
+//! A stream asks the database only where there is news for its workspace. Which workspaces have news is asked once for
+//! all streams of a customer. A reader that is slow holds its own stream back, and gets the newest state when it reads
+//! on: nothing is kept for it but its place.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use agentrouter_api::configurator as pb;
+use agentrouter_delivery::event::EventRow;
+use agentrouter_delivery::watch::{self, Position};
+use agentrouter_kernel::id::{Customer, Id, Workspace};
+use agentrouter_kernel::page::{CursorValue, PageScope};
+use agentrouter_kernel::{Fault, FaultKind, Timestamp, Violations};
+use agentrouter_rpc::{Call, Deps, into_status};
+use agentrouter_storage::{Db, StorageError};
+use agentrouter_telemetry::metrics::{Wait, Waiting};
+use tokio::sync::{mpsc, watch as news};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::events::{WORKER_ID_MAX, named_workspace, reach};
+use crate::presence::Presence;
+
+/// How long a stream is silent at most.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long a cursor is good. What was given out before it and never claimed is not given out again, so a worker that
+/// was away for longer lists again.
+const CURSOR_KEPT: Duration = Duration::from_hours(1);
+/// The most events of one message.
+const MESSAGE_MAX: i64 = 100;
+/// What the streams of a customer share is read anew after this time even without news, should one have been lost.
+const OFFERS_KEPT: Duration = Duration::from_secs(30);
+/// While an event waits for an older one of its slot, it is asked for at least this often.
+const HELD_BACK: Duration = Duration::from_secs(1);
+
+/// What the streams of one process share.
+#[derive(Debug)]
+pub(crate) struct Watches {
+    heartbeat: Duration,
+    customers: Mutex<HashMap<Id<Customer>, Weak<tokio::sync::Mutex<Offers>>>>,
+}
+
+impl Watches {
+    pub(crate) fn new(heartbeat: Duration) -> Self {
+        Self { heartbeat, customers: Mutex::default() }
+    }
+
+    /// What the streams of a customer share; gone with the last of them.
+    fn of(&self, customer: Id<Customer>) -> Arc<tokio::sync::Mutex<Offers>> {
+        let mut customers = self.customers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = customers.get(&customer).and_then(Weak::upgrade) {
+            return shared;
+        }
+        customers.retain(|_, shared| shared.strong_count() > 0);
+        let shared = Arc::default();
+        customers.insert(customer, Arc::downgrade(&shared));
+        shared
+    }
+}
+
+/// How far the offers of a customer's workspaces have come, as of some news.
+#[derive(Debug, Default)]
+struct Offers {
+    as_of: Option<u64>,
+    read_at: Option<Instant>,
+    offered: HashMap<Id<Workspace>, i64>,
+}
+
+impl Offers {
+    /// How far a workspace's have come, as of `now` or later. The first of many streams that heard the same news asks;
+    /// the others are told.
+    async fn get(
+        &mut self,
+        db: &Db,
+        customer: Id<Customer>,
+        workspace: Id<Workspace>,
+        now: u64,
+    ) -> Result<i64, StorageError> {
+        let is_old = self.read_at.is_none_or(|read_at| read_at.elapsed() > OFFERS_KEPT);
+        if is_old || self.as_of.is_none_or(|as_of| as_of < now) {
+            // Not news that come while it reads.
+            (self.as_of, self.read_at) = (Some(now), Some(Instant::now()));
+            self.offered = watch::offered_to_all(db, customer).await.inspect_err(|_| self.as_of = None)?;
+        }
+        Ok(self.offered.get(&workspace).copied().unwrap_or_default())
+    }
+}
+
+/// A stream under way.
+struct Stream {
+    deps: Deps,
+    presence: Arc<Presence>,
+    shutdown: CancellationToken,
+    customer: Id<Customer>,
+    workspace: Id<Workspace>,
+    worker: String,
+    shared: Arc<tokio::sync::Mutex<Offers>>,
+    news: news::Receiver<u64>,
+    heartbeat: Duration,
+    at: Position,
+    /// The database's time at some moment.
+    started_at: (Timestamp, Instant),
+    /// How far the offers had come when it last read.
+    seen: i64,
+    is_worker: bool,
+    out: mpsc::Sender<Result<pb::WatchPendingEventsResponse, Status>>,
+    _waiting: Waiting,
+}
+
+/// Starts a stream.
+pub(crate) async fn start(
+    deps: &Deps,
+    watches: &Watches,
+    presence: &Arc<Presence>,
+    shutdown: &CancellationToken,
+    call: &Call,
+    request: pb::WatchPendingEventsRequest,
+) -> Result<ReceiverStream<Result<pb::WatchPendingEventsResponse, Status>>, Fault> {
+    let mut violations = Violations::new();
+    violations.text("worker_id", &request.worker_id, WORKER_ID_MAX);
+    violations.finish()?;
+    let reach = reach(deps, call).await?;
+    let workspace = named_workspace(deps, call.principal()?, &reach, &request.workspace_id).await?;
+    let workspace = workspace
+        .ok_or_else(|| Fault::invalid_field("workspace_id", "is required: the caller has no workspace"))?;
+    // Before the first read, so that nothing is missed between the two.
+    let news = deps.db.notifier().subscribe(reach.customer);
+    let started_at = (deps.db.now().await?, Instant::now());
+    let at = open_cursor(deps, reach.customer, workspace, &request.cursor, started_at.0).await?;
+    let (out, stream) = mpsc::channel(1);
+    let stream_task = Stream {
+        deps: deps.clone(),
+        presence: Arc::clone(presence),
+        shutdown: shutdown.clone(),
+        customer: reach.customer,
+        workspace,
+        worker: request.worker_id,
+        shared: watches.of(reach.customer),
+        news,
+        heartbeat: watches.heartbeat,
+        at,
+        started_at,
+        seen: -1,
+        is_worker: reach.workspace.is_some(),
+        out,
+        _waiting: deps.db.telemetry().metrics().wakeups.wait(Wait::Watch),
+    };
+    tokio::spawn(stream_task.run());
+    Ok(ReceiverStream::new(stream))
+}
+
+impl Stream {
+    async fn run(mut self) {
+        let ended = self.watch().await;
+        if let Err(fault) = ended {
+            // Nobody may be there to hear it.
+            let _ = self.out.send(Err(into_status(fault))).await;
+        }
+    }
+
+    /// Sends what is new until the reader is gone. An error is the end that the reader is told.
+    async fn watch(&mut self) -> Result<(), Fault> {
+        let offered = watch::offered(&self.deps.db, self.customer, self.workspace).await?;
+        // The first message tells that the stream stands and where, even where nothing waits.
+        let mut has_sent =
+            self.send_news(offered.unwrap_or_default()).await? || self.send(Vec::new()).await?;
+        let mut silent_since = Instant::now();
+        while has_sent || !self.out.is_closed() {
+            if has_sent {
+                silent_since = Instant::now();
+                self.note_presence();
+            }
+            let heartbeat_at = silent_since + self.heartbeat;
+            let recheck_at = (!self.at.held_back.is_empty()).then(|| Instant::now() + HELD_BACK);
+            tokio::select! {
+                // A sender lives as long as somebody is subscribed.
+                changed = self.news.changed() => if changed.is_err() { return Ok(()) },
+                () = tokio::time::sleep_until(recheck_at.map_or(heartbeat_at, |at| at.min(heartbeat_at))) => {}
+                () = self.shutdown.cancelled() => return Err(shutting_down()),
+                () = self.out.closed() => return Ok(()),
+            }
+            let offered = self.offered().await?;
+            let may_have_news = offered != self.seen || recheck_at.is_some();
+            has_sent = may_have_news && self.send_news(offered).await?;
+            if !has_sent && Instant::now() >= heartbeat_at {
+                has_sent = self.send(Vec::new()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How far the offers to the workspace have come.
+    async fn offered(&mut self) -> Result<i64, Fault> {
+        let now = *self.news.borrow_and_update();
+        let mut shared = self.shared.lock().await;
+        Ok(shared.get(&self.deps.db, self.customer, self.workspace, now).await?)
+    }
+
+    /// Reads on and sends what it finds. Returns whether it has sent anything.
+    async fn send_news(&mut self, offered: i64) -> Result<bool, Fault> {
+        self.seen = offered;
+        let mut has_sent = false;
+        loop {
+            let rows =
+                watch::read_on(&self.deps.db, self.customer, self.workspace, &mut self.at, MESSAGE_MAX)
+                    .await?;
+            let is_last = i64::try_from(rows.len()).unwrap_or(i64::MAX) < MESSAGE_MAX;
+            if rows.is_empty() {
+                return Ok(has_sent);
+            }
+            let events = rows.iter().map(EventRow::to_proto).collect::<Result<_, _>>()?;
+            // Waits here while the reader is slow.
+            has_sent = self.send(events).await?;
+            if is_last || !has_sent {
+                return Ok(has_sent);
+            }
+        }
+    }
+
+    /// Sends a message. Returns false where the reader is gone.
+    async fn send(&self, events: Vec<pb::ConfigurationEvent>) -> Result<bool, Fault> {
+        // The database's time, without asking it for every message.
+        let now = self.started_at.0.plus(self.started_at.1.elapsed());
+        let cursor = seal_cursor(&self.deps, self.workspace, &self.at, now)?;
+        let message = pb::WatchPendingEventsResponse { events, cursor };
+        tokio::select! {
+            sent = self.out.send(Ok(message)) => Ok(sent.is_ok()),
+            () = self.shutdown.cancelled() => Err(shutting_down()),
+        }
+    }
+
+    /// A worker that watches is there, and keeps what it holds.
+    fn note_presence(&self) {
+        if self.is_worker {
+            self.presence.note(self.workspace);
+            self.presence.note_watcher(self.workspace, &self.worker);
+        }
+    }
+}
+
+/// Not all at once: the delay is spread, so that the streams of a replica that goes do not come back in one moment.
+fn shutting_down() -> Fault {
+    let spread = Uuid::now_v7().as_u128() % 2_000;
+    let delay = Duration::from_millis(500 + u64::try_from(spread).unwrap_or_default());
+    Fault::unavailable("this server is stopping; go on with the last cursor at another one", delay)
+}
+
+fn scope(workspace: &str) -> PageScope<'_> {
+    // Not the caller's credential: a worker goes on after its token was renewed.
+    PageScope { method: "WatchPendingEvents", parent: workspace, filter: "", order_by: "", caller: "" }
+}
+
+fn seal_cursor(
+    deps: &Deps,
+    workspace: Id<Workspace>,
+    at: &Position,
+    now: Timestamp,
+) -> Result<String, Fault> {
+    let mut values = vec![
+        CursorValue::Integer(now.as_micros()),
+        CursorValue::Integer(at.offered),
+        CursorValue::Integer(at.position),
+        CursorValue::Uuid(at.event.as_u128()),
+    ];
+    values.extend(at.held_back.iter().map(|id| CursorValue::Uuid(id.uuid().as_u128())));
+    deps.page_key.seal(scope(&workspace.to_string()), &values)
+}
+
+/// The position that a cursor stands for; the beginning for none.
+async fn open_cursor(
+    deps: &Deps,
+    customer: Id<Customer>,
+    workspace: Id<Workspace>,
+    cursor: &str,
+    now: Timestamp,
+) -> Result<Position, Fault> {
+    let not_a_cursor = || Fault::invalid_field("cursor", "is not a cursor of this workspace");
+    let Ok(values) = deps.page_key.open(scope(&workspace.to_string()), cursor) else {
+        return Err(not_a_cursor());
+    };
+    let Some(values) = values else { return Ok(Position::default()) };
+    let [
+        CursorValue::Integer(at),
+        CursorValue::Integer(offered),
+        CursorValue::Integer(position),
+        CursorValue::Uuid(event),
+        held_back @ ..,
+    ] = values.as_slice()
+    else {
+        return Err(not_a_cursor());
+    };
+    let given_at = Timestamp::from_micros(*at);
+    let is_old = now.minus(CURSOR_KEPT) > given_at;
+    // A database that was restored has not come as far as its copy had.
+    let is_ahead = watch::offered(&deps.db, customer, workspace).await?.is_none_or(|now| now < *offered);
+    if is_old || is_ahead {
+        return Err(Fault::new(
+            FaultKind::OutOfRange,
+            "CURSOR_EXPIRED",
+            "the cursor is too old; list what is pending, and watch without one",
+        ));
+    }
+    let held_back = held_back
+        .iter()
+        .filter_map(|value| match value {
+            CursorValue::Uuid(id) => Some(Id::from_uuid(Uuid::from_u128(*id))),
+            _ => None,
+        })
+        .collect();
+    Ok(Position { offered: *offered, position: *position, event: Uuid::from_u128(*event), held_back })
+}
