@@ -1,87 +1,82 @@
-//! Claims and completions per second, beside the same two statements as raw SQL.
+//! Measure 1: claims and completions per second, one event a call, beside the same two statements as raw SQL.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use agentrouter::server::Running;
-use agentrouter_api::configurator as pb;
-use agentrouter_api::configurator::configurator_service_client::ConfiguratorServiceClient;
 use agentrouter_kernel::id::{Event, Id};
-use agentrouter_storage::{Db, Target, query};
+use agentrouter_storage::{Db, query};
 use anyhow::{Result, ensure};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::fleet::Fleet;
-use crate::server::{self, KEY, engine};
-use crate::stats::Rates;
+use crate::bars;
+use crate::bench::{Bench, Site};
+use crate::fleet::{Fleet, UNAUDITED};
+use crate::postgres::Meter;
+use crate::server;
+use crate::stats::{Millis, Rates, figure};
+use crate::worker::{Client, claim_and_complete};
 
-/// Workspaces, and with them events.
-const EVENTS: usize = 4_000;
 const RUNS: usize = 5;
 const WORKERS: usize = 32;
 
-pub(crate) async fn run(target: &Target) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let running = server::in_process(folder.path(), target).await?;
-    let api = server::api(&running, KEY).await?;
-    let fleet = Fleet::new(&running.db, "claims", EVENTS).await?;
-    let key = fleet.admin_key(&api).await?;
-    let (mut grpc, mut by_hand) = (Vec::new(), Vec::new());
+pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
+    let events = bench.size(10_000, 200);
+    let site = bench.site().await?;
+    let fleet = Fleet::new(site.db(), "claims", events).await?;
+    let key = fleet.admin_key(&site.api).await?;
+    let (mut grpc, mut by_hand, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
+    let mut costs = Vec::new();
     // In turns, so that both see the same disk.
     for run in 0..2 * RUNS {
-        fleet.change(&running.db).await?;
-        let events = fleet.trigger(&api).await?.event_ids;
-        ensure!(events.len() == EVENTS, "{} events", events.len());
-        fleet.lay_out(&running.db).await?;
+        let ids = fleet.events(site.db(), &site.api).await?;
+        ensure!(ids.len() == events, "{} events", ids.len());
+        let meter = Meter::start(site.db()).await?;
         let started = Instant::now();
         let rates = if run % 2 == 0 {
-            through_grpc(&running, &key, events).await?;
+            pairs.extend(through_grpc(&site, &key, ids).await?);
             &mut grpc
         } else {
-            raw(&running.db, events).await?;
+            raw(site.db(), ids).await?;
             &mut by_hand
         };
-        rates.push(f64::from(u32::try_from(EVENTS)?) / started.elapsed().as_secs_f64());
+        rates.push(figure(events) / started.elapsed().as_secs_f64());
+        costs.extend(meter.stop(site.db()).await?.map(|cost| (run % 2 == 0, cost)));
     }
     let (grpc, by_hand) = (Rates::new(grpc), Rates::new(by_hand));
-    println!(
-        "claims on {}: claim+complete/s through gRPC, {WORKERS} in flight: {grpc}; raw SQL: {by_hand}; ratio {:.2}",
-        engine(target),
-        grpc.median() / by_hand.median()
-    );
-    running.stop().await
+    let ratio = grpc.median() / by_hand.median();
+    bench.line("claims", format_args!("{events} events, {RUNS} runs, {WORKERS} in flight: claim+complete/s through gRPC {grpc}; raw SQL {by_hand}; ratio {ratio:.2}"));
+    bench.line("claims", format_args!("the two calls of an event: {}", Millis::new(pairs)));
+    for (title, is_grpc) in [("through gRPC", true), ("raw SQL", false)] {
+        if let Some((_, cost)) = costs.iter().rev().find(|(kind, _)| *kind == is_grpc) {
+            bench.line("claims", format_args!("{title}, last run: {}", cost.per_event(events)));
+        }
+    }
+    bench.judge(&bars::CLAIMS, grpc.median());
+    bench.judge(&bars::CLAIMS_RATIO, ratio);
+    site.close_and_count(bench, "claims").await
 }
 
-/// Each worker has a connection of its own, as in life.
-async fn through_grpc(running: &Running, key: &str, events: Vec<String>) -> Result<()> {
+/// Each worker has a connection of its own, as in life. Returns how long each event took.
+async fn through_grpc(site: &Site, key: &str, events: Vec<String>) -> Result<Vec<Duration>> {
     let events = Arc::new(Mutex::new(events));
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
-        let mut client = ConfiguratorServiceClient::new(server::api(running, key).await?);
+        let mut client = Client::new(server::api(site.running.address, key).await?);
         let events = Arc::clone(&events);
         workers.spawn(async move {
+            let (worker_id, mut took) = (format!("worker-{worker}"), Vec::new());
             loop {
                 let next = events.lock().await.pop();
-                let Some(event_id) = next else { return anyhow::Ok(()) };
-                let claim = pb::AcknowledgeEventRequest {
-                    event_id: event_id.clone(),
-                    worker_id: format!("worker-{worker}"),
-                    lease: None,
-                };
-                let claim = client.acknowledge_event(claim).await?.into_inner();
-                ensure!(claim.success, "{event_id} is held by {}", claim.holder);
-                let done = pb::CompleteEventRequest {
-                    event_id,
-                    success: true,
-                    claim_token: claim.claim_token,
-                    ..Default::default()
-                };
-                ensure!(client.complete_event(done).await?.into_inner().success, "not completed");
+                let Some(event) = next else { return anyhow::Ok(took) };
+                let started = Instant::now();
+                ensure!(claim_and_complete(&mut client, &event, &worker_id).await?, "{event} was not free");
+                took.push(started.elapsed());
             }
         });
     }
-    workers.join_all().await.into_iter().collect()
+    let took: Result<Vec<_>> = workers.join_all().await.into_iter().collect();
+    Ok(took?.concat())
 }
 
 /// What a claim and a completion cost at least: two durable updates of the event's row by its key.
@@ -108,7 +103,7 @@ async fn raw(db: &Db, events: Vec<String>) -> Result<()> {
                         .execute(&mut tx)
                         .await?;
                     ensure!(touched == 1, "{event} was not there");
-                    tx.commit_unaudited("nothing of a benchmark is audited").await?;
+                    tx.commit_unaudited(UNAUDITED).await?;
                 }
             }
         });

@@ -1,38 +1,65 @@
-//! One trigger to 10,000 workspaces.
+//! Measure 4: one trigger to all workspaces of a customer.
 
 use std::time::Instant;
 
-use agentrouter_storage::Target;
 use anyhow::{Result, ensure};
 
+use crate::bars;
+use crate::bench::Bench;
 use crate::fleet::Fleet;
-use crate::server::{self, KEY, engine};
-use crate::stats::Millis;
+use crate::postgres::Meter;
+use crate::stats::{Millis, digits, figure};
 
-const WORKSPACES: usize = 10_000;
 const RUNS: usize = 50;
 
-pub(crate) async fn run(target: &Target) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let running = server::in_process(folder.path(), target).await?;
-    let api = server::api(&running, KEY).await?;
-    let fleet = Fleet::new(&running.db, "fanout", WORKSPACES).await?;
-    let (mut triggers, mut layouts) = (Vec::new(), Vec::new());
-    for run in 0..RUNS {
-        fleet.change(&running.db).await?;
-        let started = Instant::now();
-        let answer = fleet.trigger(&api).await?;
-        triggers.push(started.elapsed());
-        ensure!(answer.event_ids.len() == WORKSPACES, "{} events", answer.event_ids.len());
-        // The first time there is nothing to supersede; a few more give a median.
-        if run % 10 == 0 {
+pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
+    // The smaller ones show how it grows; the last one is judged.
+    let sizes = bench.size([1_000, 3_000, 10_000], [50, 100, 200]);
+    let site = bench.site().await?;
+    let mut last = None;
+    for workspaces in sizes {
+        let fleet = Fleet::new(site.db(), &format!("fanout-{workspaces}"), workspaces).await?;
+        let (mut triggers, mut layouts, mut wal) = (Vec::new(), Vec::new(), Vec::new());
+        for run in 0..RUNS {
+            fleet.change(site.db()).await?;
+            let meter = Meter::start(site.db()).await?;
             let started = Instant::now();
-            fleet.lay_out(&running.db).await?;
-            layouts.push(started.elapsed());
+            let answer = fleet.trigger(&site.api).await?;
+            triggers.push(started.elapsed());
+            wal.extend(meter.stop(site.db()).await?.map(|cost| cost.wal_bytes));
+            ensure!(answer.event_ids.len() == workspaces, "{} events", answer.event_ids.len());
+            // The first time there is nothing to supersede; a few more give a median.
+            if run % 10 == 0 {
+                let started = Instant::now();
+                fleet.lay_out(site.db()).await?;
+                layouts.push(started.elapsed());
+            }
+        }
+        wal.sort_by(f64::total_cmp);
+        let wal = wal
+            .get(RUNS / 2)
+            .map_or_else(String::new, |bytes| format!("; {} bytes of WAL, median", digits(*bytes)));
+        let triggers = Millis::new(triggers);
+        bench.line(
+            "fanout",
+            format_args!(
+                "TriggerUpdate to {workspaces} workspaces, with their ids in the answer: {triggers}{wal}"
+            ),
+        );
+        bench.line(
+            "fanout",
+            format_args!("laying out the events of all {workspaces}: {}", Millis::new(layouts)),
+        );
+        if let Some((fewer, before)) = last.replace((workspaces, triggers.p50())) {
+            let (more, longer) = (figure(workspaces) / figure(fewer), triggers.p50() / before);
+            bench.line(
+                "fanout",
+                format_args!("{more:.1} times the workspaces take {longer:.1} times as long"),
+            );
+        }
+        if Some(&workspaces) == sizes.last() {
+            bench.judge(&bars::FANOUT, triggers.p99());
         }
     }
-    let engine = engine(target);
-    println!("fanout on {engine}: TriggerUpdate to {WORKSPACES} workspaces: {}", Millis::new(triggers));
-    println!("fanout on {engine}: laying out the events of all of them: {}", Millis::new(layouts));
-    running.stop().await
+    site.close_and_count(bench, "fanout").await
 }

@@ -41,7 +41,9 @@ pub(crate) async fn in_process(data_dir: &Path, target: &Target) -> Result<Runni
         },
         log: String::new(),
         observability: Observability::default(),
+        full_syncs_per_second: None,
         allow_weak_bootstrap_key: false,
+        oidc_issuers: Vec::new(),
         // The same key for every server: one database sees several.
         secrets: Secrets { bootstrap_key: Some(Secret::new(KEY)), keyring: Some(keyring()?) },
     })
