@@ -12,6 +12,7 @@ use agentrouter_delivery::{SYSTEM_USER, Slot, canonical_user, delete_slots, hold
 use agentrouter_envelope::{Aad, Keyring};
 use agentrouter_kernel::id::{Credential, Customer, Id};
 use agentrouter_kernel::{Fault, Violations};
+use agentrouter_rpc::credential::byok_credential_aad;
 use agentrouter_rpc::{Call, Deps, Write};
 use agentrouter_storage::{StorageError, Tx, query, row};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -151,13 +152,8 @@ struct Owner<'a> {
 }
 
 impl Owner<'_> {
-    /// Binds a key to its row, its owner and its tenant: copied to another one it does not open.
     fn aad(self, id: Id<Credential>) -> Aad {
-        Aad::new("byok-credential")
-            .with(self.customer.to_string())
-            .with(self.user_id)
-            .with(self.key_address)
-            .with(id.to_string())
+        byok_credential_aad(self.customer, self.user_id, self.key_address, id)
     }
 }
 

@@ -55,6 +55,13 @@ impl World<'_> {
         changes.into_iter().map(|change| (change.path, change.before, change.after)).collect()
     }
 
+    async fn sweep(&self, limit: i64) -> u64 {
+        let mut tx = self.db.db.begin().await.unwrap();
+        let swept = sweep_versions(&mut tx, limit).await.unwrap();
+        tx.commit_unaudited("test").await.unwrap();
+        swept
+    }
+
     async fn server(&self, id: &str, url: &str) {
         let message = pb::UpsertMcpCatalogServerRequest {
             id: id.to_owned(),
@@ -163,18 +170,18 @@ async fn versions_are_kept_thirty_days_and_the_newest_for_ever(db: TestDb) {
     db.db.advance_clock(VERSIONS_KEPT);
     // The first version was the newest until now, so it is kept from now on.
     world.provider(2).await;
-    assert_eq!(sweep_versions(&db.db, 10).await.unwrap(), 0);
+    assert_eq!(world.sweep(10).await, 0);
     world.provider(3).await;
     db.db.advance_clock(VERSIONS_KEPT.checked_sub(Duration::from_secs(60)).unwrap());
-    assert_eq!(sweep_versions(&db.db, 10).await.unwrap(), 0);
+    assert_eq!(world.sweep(10).await, 0);
     assert_eq!(world.kept_versions(&id).await, [3, 2, 1]);
     db.db.advance_clock(Duration::from_secs(120));
     // In bounded steps, the oldest first.
-    assert_eq!(sweep_versions(&db.db, 1).await.unwrap(), 1);
+    assert_eq!(world.sweep(1).await, 1);
     assert_eq!(world.kept_versions(&id).await, [3, 2]);
-    assert_eq!(sweep_versions(&db.db, 10).await.unwrap(), 1);
+    assert_eq!(world.sweep(10).await, 1);
     db.db.advance_clock(VERSIONS_KEPT);
-    assert_eq!(sweep_versions(&db.db, 10).await.unwrap(), 0);
+    assert_eq!(world.sweep(10).await, 0);
     assert_eq!(world.kept_versions(&id).await, [3]);
     assert_eq!(refused(world.diff(&id, 2, 3).await), (Code::NotFound, "VERSION_NOT_FOUND".to_owned()));
     assert_eq!(world.provider(4).await.version, 4);

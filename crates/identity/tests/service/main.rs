@@ -6,6 +6,7 @@ mod api_keys;
 mod authentication;
 mod bootstrap;
 mod delete_identity;
+mod deliveries;
 mod forgery;
 mod identities;
 mod rotation;
