@@ -43,6 +43,7 @@ pub(crate) async fn in_process(data_dir: &Path, target: &Target) -> Result<Runni
         observability: Observability::default(),
         full_syncs_per_second: None,
         allow_weak_bootstrap_key: false,
+        webhook_allow_private: false,
         oidc_issuers: Vec::new(),
         // The same key for every server: one database sees several.
         secrets: Secrets { bootstrap_key: Some(Secret::new(KEY)), keyring: Some(keyring()?) },
