@@ -11,9 +11,11 @@ use crate::tools::Tool;
 
 /// Runs `cargo test` on the whole workspace, or as `args` say.
 ///
-/// The tests find a PostgreSQL in `AGENTROUTER_TEST_POSTGRES_URL` and grpcurl in `AGENTROUTER_TEST_GRPCURL`.
+/// The tests find a PostgreSQL in `AGENTROUTER_TEST_POSTGRES_URL`, grpcurl in
+/// `AGENTROUTER_TEST_GRPCURL`, and an OpenID Connect issuer in `AGENTROUTER_TEST_OIDC_PROVIDER`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let grpcurl = Tool::Grpcurl.path()?;
+    let oidc_provider = Tool::OidcProvider.path()?;
     let cluster = Cluster::start(Durability::None)?;
     let mut command = cargo();
     command.arg("test");
@@ -23,7 +25,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     command
         .args(args)
         .env("AGENTROUTER_TEST_POSTGRES_URL", cluster.url())
-        .env("AGENTROUTER_TEST_GRPCURL", grpcurl);
+        .env("AGENTROUTER_TEST_GRPCURL", grpcurl)
+        .env("AGENTROUTER_TEST_OIDC_PROVIDER", oidc_provider);
     let (totals, passed) = counted(&mut command)?;
     println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
     ensure!(passed, "cargo test failed");

@@ -20,16 +20,19 @@ pub(crate) enum Tool {
     Buf,
     CargoDeny,
     Grpcurl,
+    /// A real OpenID Connect issuer for the tests, as a library of Node.js.
+    OidcProvider,
 }
 
 impl Tool {
-    const ALL: [Self; 3] = [Self::Buf, Self::CargoDeny, Self::Grpcurl];
+    const ALL: [Self; 4] = [Self::Buf, Self::CargoDeny, Self::Grpcurl, Self::OidcProvider];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Buf => "buf",
             Self::CargoDeny => "cargo-deny",
             Self::Grpcurl => "grpcurl",
+            Self::OidcProvider => "oidc-provider",
         }
     }
 
@@ -38,6 +41,7 @@ impl Tool {
             Self::Buf => "1.75.0",
             Self::CargoDeny => "0.20.2",
             Self::Grpcurl => "1.9.4",
+            Self::OidcProvider => "8.8.1",
         }
     }
 
@@ -47,6 +51,7 @@ impl Tool {
             Self::Buf => "node_modules/.bin/buf",
             Self::CargoDeny => "bin/cargo-deny",
             Self::Grpcurl => "grpcurl",
+            Self::OidcProvider => "node_modules/oidc-provider/lib/index.js",
         }
     }
 
@@ -54,19 +59,8 @@ impl Tool {
         let version = self.version();
         match self {
             // The npm package carries a prebuilt program: seconds, where building it takes minutes.
-            Self::Buf => run(Command::new("npm")
-                .args([
-                    "install",
-                    "--no-save",
-                    "--no-audit",
-                    "--no-fund",
-                    "--ignore-scripts",
-                    "--loglevel=error",
-                ])
-                .arg("--prefix")
-                .arg(folder)
-                .arg(format!("@bufbuild/buf@{version}")))
-            .context("buf needs npm"),
+            Self::Buf => npm_install(folder, &format!("@bufbuild/buf@{version}")),
+            Self::OidcProvider => npm_install(folder, &format!("oidc-provider@{version}")),
             Self::CargoDeny => {
                 let target = folder.join("target");
                 run(cargo()
@@ -120,6 +114,13 @@ impl Tool {
         println!("installed {label} in {:.0?}", started.elapsed());
         Ok(program)
     }
+}
+
+fn npm_install(folder: &Path, package: &str) -> Result<()> {
+    const QUIETLY: [&str; 5] =
+        ["--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
+    run(Command::new("npm").arg("install").args(QUIETLY).arg("--prefix").arg(folder).arg(package))
+        .with_context(|| format!("{package} needs npm"))
 }
 
 /// Installs everything that the other tasks use.
