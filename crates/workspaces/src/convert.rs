@@ -1,9 +1,10 @@
 //! The wire's messages and the model, in both directions.
 
-use agentrouter_api::configurator::DoctorRuntime;
+use agentrouter_api::configurator::{ConfigType, DataplaneUpgrade, DoctorRuntime};
 use agentrouter_api::workspaces as pb;
+use agentrouter_delivery::{SYSTEM_USER, Slot as DeliverySlot};
 use agentrouter_kernel::check::DISPLAY_NAME_MAX;
-use agentrouter_kernel::id::{self, NameOrId};
+use agentrouter_kernel::id::{self, Id, NameOrId};
 use agentrouter_kernel::{Fault, UpdateMask, Violations};
 use agentrouter_rpc::IssuedToken;
 use agentrouter_rpc::convert::{etag, mask_paths, timestamp};
@@ -109,10 +110,52 @@ pub(crate) fn renewed(token: &IssuedToken) -> pb::RenewWorkspaceTokenResponse {
     }
 }
 
+/// What a resync is to queue: one slot of a customer, or none for all of them.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a>(Option<(ConfigType, &'a str, &'a str)>);
+
+impl Wanted<'_> {
+    pub(crate) fn of(&self, customer: Id<id::Customer>) -> Option<DeliverySlot> {
+        let (config_type, user_id, key_id) = self.0?;
+        Some(DeliverySlot::per_key(customer, user_id, config_type, key_id))
+    }
+}
+
+/// The workspace that a resync names, and what it is to queue. Without a user it is the slot of the whole customer.
+pub(crate) fn resync(
+    request: &pb::ResyncWorkspaceRequest,
+) -> Result<(NameOrId<id::Workspace>, Wanted<'_>), Fault> {
+    let mut violations = Violations::new();
+    violations.name::<id::Customer>("customer_id", &request.customer_id);
+    let name = violations.name("workspace_id", &request.workspace_id);
+    let wanted = match ConfigType::try_from(request.config_type) {
+        Ok(ConfigType::Unspecified) => {
+            let names_slot = !request.user_id.is_empty() || !request.key_id.is_empty();
+            violations.require(!names_slot, "config_type", "is required to name a slot");
+            None
+        }
+        Ok(config_type) => {
+            let user_id = if request.user_id.is_empty() { SYSTEM_USER } else { &request.user_id };
+            Some((config_type, user_id, request.key_id.as_str()))
+        }
+        Err(_) => {
+            violations.add("config_type", "is no type of configuration");
+            None
+        }
+    };
+    violations.finish()?;
+    Ok((name, Wanted(wanted)))
+}
+
+pub(crate) fn resynced(queued: usize) -> pb::ResyncWorkspaceResponse {
+    pb::ResyncWorkspaceResponse { replayed_total: i32::try_from(queued).unwrap_or(i32::MAX) }
+}
+
 pub(crate) fn status(
     workspace: pb::Workspace,
     status: Status,
     doctor_runtime: Option<DoctorRuntime>,
+    upgrade: Option<DataplaneUpgrade>,
 ) -> pb::WorkspaceStatus {
     pb::WorkspaceStatus {
         workspace: Some(workspace),
@@ -123,7 +166,7 @@ pub(crate) fn status(
         in_flight_events: status.events.in_flight,
         stuck_events: status.events.stuck,
         doctor_runtime,
-        upgrade: None,
+        upgrade,
     }
 }
 

@@ -7,8 +7,7 @@
 //! at position 0 of its customer's sequence, which is all it takes to queue every live slot for it.
 //!
 //! Deliberately absent: signing tokens (behind [`agentrouter_rpc::WorkspaceTokens`]), refusing those of archived
-//! workspaces (authentication joins live ones), and laying out events (delivery). Resync and the status stream are
-//! declared but not served yet.
+//! workspaces (authentication joins live ones), and laying out events (delivery).
 
 mod convert;
 mod model;
@@ -16,7 +15,9 @@ mod rpc;
 mod service;
 mod status;
 mod store;
+mod watch;
 
 pub use model::{NewWorkspace, Workspace};
 pub use rpc::Workspaces;
 pub use service::create_workspace;
+pub use watch::StatusWatch;

@@ -6,13 +6,19 @@ use std::sync::Arc;
 use agentrouter_api::configurator::DoctorRuntime;
 use agentrouter_api::workspaces as pb;
 use agentrouter_api::workspaces::workspaces_service_server::WorkspacesService;
+use agentrouter_delivery::{resync, upgrade};
 use agentrouter_kernel::Fault;
+use agentrouter_kernel::id::{self, Id, NameOrId};
 use agentrouter_rpc::convert::expected_revision;
 use agentrouter_rpc::{Call, Deps, WorkspaceTokens, Write, into_status};
+use agentrouter_storage::scope::CustomerScope;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
 use crate::model::Workspace;
+use crate::watch::StatusWatch;
 use crate::{convert, service, status, store};
 
 /// WorkspacesService.
@@ -20,6 +26,7 @@ use crate::{convert, service, status, store};
 pub struct Workspaces {
     deps: Deps,
     tokens: Arc<dyn WorkspaceTokens>,
+    watch: Arc<StatusWatch>,
 }
 
 impl fmt::Debug for Workspaces {
@@ -31,7 +38,12 @@ impl fmt::Debug for Workspaces {
 impl Workspaces {
     /// The service on this database, with these keys, and with the issuer of its workers' tokens.
     pub fn new(deps: Deps, tokens: Arc<dyn WorkspaceTokens>) -> Self {
-        Self { deps, tokens }
+        Self { deps, tokens, watch: Arc::default() }
+    }
+
+    /// What wakes the streams of status. It has to run.
+    pub fn status_watch(&self) -> Arc<StatusWatch> {
+        Arc::clone(&self.watch)
     }
 
     async fn create(&self, call: &Call, request: pb::CreateWorkspaceRequest) -> Result<pb::Workspace, Fault> {
@@ -132,16 +144,55 @@ impl Workspaces {
         request: pb::GetWorkspaceStatusRequest,
     ) -> Result<pb::WorkspaceStatus, Fault> {
         let name = convert::workspace_name(&request.customer_id, &request.workspace_id)?;
+        let customer = call.customer(&self.deps.db, &request.customer_id).await?;
+        let found = service::find(&self.deps.db, customer.id, &name).await?;
+        self.picture(&customer, found).await
+    }
+
+    async fn picture(
+        &self,
+        customer: &CustomerScope,
+        found: Workspace,
+    ) -> Result<pb::WorkspaceStatus, Fault> {
         let db = &self.deps.db;
-        let customer = call.customer(db, &request.customer_id).await?;
-        let found = service::find(db, customer.id, &name).await?;
         let sync = store::find_sync(db, customer.id, found.id).await?;
         let slots = store::slots(db, customer.id, found.id).await?;
         let instructions = store::instructions(db, customer.id, found.id).await?;
         let status = status::status(found.number, found.last_seen_at, &slots, &instructions, sync.now)?;
         let doctor_runtime = sync.doctor_runtime.as_deref().map(DoctorRuntime::decode).transpose();
         let doctor_runtime = doctor_runtime.map_err(Fault::internal)?;
-        Ok(convert::status(convert::workspace(found, &customer.slug), status, doctor_runtime))
+        let upgrade = upgrade::of_workspace(db, customer.id, found.id).await?;
+        let upgrade = upgrade.map(|upgrade| upgrade.to_proto()).transpose()?;
+        Ok(convert::status(convert::workspace(found, &customer.slug), status, doctor_runtime, upgrade))
+    }
+
+    async fn resync(
+        &self,
+        call: &Call,
+        request: pb::ResyncWorkspaceRequest,
+    ) -> Result<pb::ResyncWorkspaceResponse, Fault> {
+        let (name, wanted) = convert::resync(&request)?;
+        let customer = call.customer(&self.deps.db, &request.customer_id).await?;
+        let mut write = Write::begin(&self.deps, call, &request).await?;
+        if let Some(answer) = write.replay()? {
+            return Ok(answer);
+        }
+        let workspace = service::find(write.tx(), customer.id, &name).await?.id;
+        let queued = resync(write.tx(), customer.id, workspace, wanted.of(customer.id).as_ref()).await?;
+        write.commit(customer.id, workspace, convert::resynced(queued)).await
+    }
+
+    async fn watch(
+        &self,
+        call: &Call,
+        request: pb::WatchWorkspaceStatusRequest,
+    ) -> Result<BoxStream<'static, Result<pb::WorkspaceStatus, Status>>, Fault> {
+        let name = convert::workspace_name(&request.customer_id, &request.workspace_id)?;
+        let customer = call.customer(&self.deps.db, &request.customer_id).await?;
+        let found = service::find(&self.deps.db, customer.id, &name).await?;
+        let news = self.watch.subscribe(found.id);
+        let watcher = Watcher { service: self.clone(), customer, workspace: found.id, news, shown: None };
+        Ok(stream::try_unfold(watcher, Watcher::next).map(|next| next.map_err(into_status)).boxed())
     }
 }
 
@@ -205,9 +256,10 @@ impl WorkspacesService for Workspaces {
 
     async fn resync_workspace(
         &self,
-        _request: Request<pb::ResyncWorkspaceRequest>,
+        request: Request<pb::ResyncWorkspaceRequest>,
     ) -> Result<Response<pb::ResyncWorkspaceResponse>, Status> {
-        Err(into_status(Fault::unimplemented("ResyncWorkspace")))
+        let (call, request) = Call::open(request)?;
+        self.resync(&call, request).await.map(Response::new).map_err(into_status)
     }
 
     async fn get_workspace_status(
@@ -218,12 +270,51 @@ impl WorkspacesService for Workspaces {
         self.status(&call, request).await.map(Response::new).map_err(into_status)
     }
 
-    type WatchWorkspaceStatusStream = tokio_stream::Empty<Result<pb::WorkspaceStatus, Status>>;
+    type WatchWorkspaceStatusStream = BoxStream<'static, Result<pb::WorkspaceStatus, Status>>;
 
     async fn watch_workspace_status(
         &self,
-        _request: Request<pb::WatchWorkspaceStatusRequest>,
+        request: Request<pb::WatchWorkspaceStatusRequest>,
     ) -> Result<Response<Self::WatchWorkspaceStatusStream>, Status> {
-        Err(into_status(Fault::unimplemented("WatchWorkspaceStatus")))
+        let (call, request) = Call::open(request)?;
+        self.watch(&call, request).await.map(Response::new).map_err(into_status)
     }
+}
+
+/// A stream of status under way.
+struct Watcher {
+    service: Workspaces,
+    customer: CustomerScope,
+    workspace: Id<id::Workspace>,
+    news: tokio::sync::watch::Receiver<u64>,
+    shown: Option<pb::WorkspaceStatus>,
+}
+
+impl Watcher {
+    /// The next status that differs from the last one; none once the server shuts down. A slow reader gets the newest
+    /// one, because nothing is read before it asks.
+    async fn next(mut self) -> Result<Option<(pb::WorkspaceStatus, Self)>, Fault> {
+        loop {
+            if self.shown.is_some() && self.news.changed().await.is_err() {
+                return Ok(None);
+            }
+            let name = NameOrId::Id(self.workspace);
+            // Archived, it is as missing here as anywhere.
+            let found = service::find(&self.service.deps.db, self.customer.id, &name).await?;
+            let status = self.service.picture(&self.customer, found).await?;
+            if self.shown.as_ref().is_none_or(|shown| differs(shown, &status)) {
+                self.shown = Some(status.clone());
+                return Ok(Some((status, self)));
+            }
+        }
+    }
+}
+
+/// Whether a status tells something new. That the worker called once more does not, while it is online.
+fn differs(shown: &pb::WorkspaceStatus, status: &pb::WorkspaceStatus) -> bool {
+    let mut shown = shown.clone();
+    if let (Some(shown), Some(workspace)) = (&mut shown.workspace, &status.workspace) {
+        shown.last_seen_at = workspace.last_seen_at;
+    }
+    shown != *status
 }

@@ -1,17 +1,13 @@
 //! What a workspace runs, against what it should run. Pure: rows and a time in, a picture out.
 
-use std::time::Duration;
-
 use agentrouter_api::configurator::{ConfigType, EventStatus};
+use agentrouter_delivery::signal::ONLINE_WITHIN;
 use agentrouter_delivery::{config_type_from_name, event_id, is_outstanding, status_from_name};
 use agentrouter_kernel::Timestamp;
 use agentrouter_kernel::id::{Event, Id};
 use agentrouter_storage::StorageError;
 
 use crate::store::{InstructionRow, SlotRow};
-
-/// How long after its last call a worker still counts as online.
-const ONLINE_WITHIN: Duration = Duration::from_mins(2);
 
 /// What a workspace runs, and what is in the way of what it should run.
 #[derive(Debug, PartialEq, Eq)]
@@ -188,6 +184,8 @@ fn stand(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

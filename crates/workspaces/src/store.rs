@@ -69,12 +69,15 @@ pub(crate) async fn insert(
 ) -> Result<Option<Workspace>, StorageError> {
     const INSERT: &str = concat!(
         "INSERT INTO workspaces (id, customer_id, slug, number, display_name, labels, revision, created_at, updated_at) \
-         SELECT $1, $2, $3, COALESCE(MAX(number), 0) + 1, $4, $5, 1, $6, $6 FROM workspaces WHERE TRUE \
+         SELECT $1, $2, $3, COALESCE(MAX(highest), 0) + 1, $4, $5, 1, $6, $6 FROM ( \
+             SELECT MAX(number) AS highest FROM workspaces UNION ALL SELECT highest FROM retired_workspace_numbers) numbers \
+         WHERE TRUE \
          ON CONFLICT (customer_id, slug) DO NOTHING RETURNING ",
         columns!()
     );
     const START: &str = "INSERT INTO workspace_sync (workspace_id, customer_id, position) VALUES ($1, $2, 0)";
-    // Numbers are unique across customers. Whoever waits here sees the number of the one before.
+    // Numbers are unique across customers, and none is given twice: event ids carry them. Whoever waits here sees the
+    // number of the one before.
     tx.lock("workspace-number").await?;
     let inserted: Option<Workspace> = query(INSERT)
         .bind(Id::<id::Workspace>::new(now))

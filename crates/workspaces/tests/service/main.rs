@@ -8,6 +8,7 @@ mod lists;
 mod races;
 mod status;
 mod tokens;
+mod watch;
 mod workspaces;
 
 use std::collections::BTreeMap;

@@ -2,8 +2,7 @@
 
 use agentrouter_api::workspaces::workspaces_service_server::WorkspacesService;
 use agentrouter_api::workspaces::{
-    CreateWorkspaceRequest, GetWorkspaceRequest, ResyncWorkspaceRequest, UpdateWorkspaceRequest,
-    WatchWorkspaceStatusRequest, Workspace, WorkspaceState,
+    CreateWorkspaceRequest, GetWorkspaceRequest, UpdateWorkspaceRequest, Workspace, WorkspaceState,
 };
 use agentrouter_kernel::id::{self, Id};
 use agentrouter_storage::query;
@@ -26,7 +25,6 @@ on_both_engines!(
     tenants_do_not_see_each_other,
     mutations_are_audited,
     the_first_workspace_needs_no_caller,
-    what_waits_says_so,
 );
 
 async fn a_workspace_reads_back_as_created(db: TestDb) {
@@ -228,13 +226,4 @@ async fn the_first_workspace_needs_no_caller(db: TestDb) {
     tx.commit_unaudited("test").await.unwrap();
     assert_eq!(created.number, 1);
     assert_eq!(acme.get("default").await.unwrap().into_inner().id, created.id.to_string());
-}
-
-async fn what_waits_says_so(db: TestDb) {
-    let acme = Tenant::new(&db, "acme").await;
-    let unimplemented = (Code::Unimplemented, "UNIMPLEMENTED".to_owned());
-    let resync = request(call(&acme.admin), ResyncWorkspaceRequest::default());
-    assert_eq!(refused(acme.service.resync_workspace(resync).await), unimplemented);
-    let watch = request(call(&acme.admin), WatchWorkspaceStatusRequest::default());
-    assert_eq!(refused(acme.service.watch_workspace_status(watch).await), unimplemented);
 }
