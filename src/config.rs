@@ -3,14 +3,19 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use agentrouter_envelope::{Keyring, Secret};
+use agentrouter_identity::IssuerConfig;
 use agentrouter_storage::Target;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
 
 use crate::telemetry::{LogFormat, Traces};
+
+/// The keys of an OIDC issuer are asked for no more often than this, whoever sends tokens with unknown ones.
+const OIDC_MIN_REFRESH: Duration = Duration::from_secs(30);
 
 /// Settings of `serve`, as flags and environment variables. What is not given here is looked up in the file.
 #[derive(Debug, Clone, Default, Args)]
@@ -35,9 +40,15 @@ pub struct ServeArgs {
     /// Send spans to this collector by OTLP over gRPC. [default: as OTEL_EXPORTER_OTLP_ENDPOINT says; else none]
     #[arg(long, env = "AGENTROUTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+    /// How many full syncs a second this process lets in; more are told when to come back. [default: 250]
+    #[arg(long, env = "AGENTROUTER_FULL_SYNCS_PER_SECOND", value_name = "N")]
+    pub full_syncs_per_second: Option<u32>,
     /// Accept a bootstrap key that is not in the key format on any address.
     #[arg(long)]
     pub allow_weak_bootstrap_key: bool,
+    /// Let webhooks lead to private and loopback addresses, and to http.
+    #[arg(long, env = "AGENTROUTER_WEBHOOK_ALLOW_PRIVATE")]
+    pub webhook_allow_private: bool,
 }
 
 /// Where the data is.
@@ -66,7 +77,42 @@ struct File {
     log_format: Option<LogFormat>,
     metrics_listen: Option<String>,
     otlp_endpoint: Option<String>,
+    full_syncs_per_second: Option<u32>,
     allow_weak_bootstrap_key: Option<bool>,
+    webhook_allow_private: Option<bool>,
+    #[serde(default)]
+    oidc_issuers: Vec<FileIssuer>,
+}
+
+/// A trusted OIDC issuer, as an entry of `oidc_issuers`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileIssuer {
+    issuer: String,
+    audiences: Vec<String>,
+    customers: Vec<String>,
+    ca_file: Option<PathBuf>,
+    min_refresh_seconds: Option<u64>,
+}
+
+impl FileIssuer {
+    fn read(self) -> Result<IssuerConfig> {
+        let ca_certificates = match &self.ca_file {
+            Some(path) => Some(
+                std::fs::read(path)
+                    .with_context(|| format!("oidc_issuers: ca_file: {}", path.display()))?,
+            ),
+            None => None,
+        };
+        let min_refresh = self.min_refresh_seconds.map_or(OIDC_MIN_REFRESH, Duration::from_secs);
+        Ok(IssuerConfig {
+            issuer: self.issuer,
+            audiences: self.audiences,
+            customers: self.customers,
+            ca_certificates,
+            min_refresh,
+        })
+    }
 }
 
 /// Secrets, by environment or file only: flags show in process lists.
@@ -89,8 +135,14 @@ pub struct Config {
     pub log: String,
     /// What the server tells about itself, and where.
     pub observability: Observability,
+    /// How many full syncs a second are let in; none for the default.
+    pub full_syncs_per_second: Option<u32>,
     /// Whether a weak bootstrap key is accepted on any address.
     pub allow_weak_bootstrap_key: bool,
+    /// Whether webhooks may lead to private and loopback addresses, and to http.
+    pub webhook_allow_private: bool,
+    /// OIDC issuers whose tokens are exchanged for sessions.
+    pub oidc_issuers: Vec<IssuerConfig>,
     /// Secrets.
     pub secrets: Secrets,
 }
@@ -164,8 +216,15 @@ impl Config {
             store: StoreConfig::load(&store)?,
             log: args.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
             observability,
+            full_syncs_per_second: args.full_syncs_per_second.or(file.full_syncs_per_second),
             allow_weak_bootstrap_key: args.allow_weak_bootstrap_key
                 || file.allow_weak_bootstrap_key.unwrap_or(false),
+            webhook_allow_private: args.webhook_allow_private || file.webhook_allow_private.unwrap_or(false),
+            oidc_issuers: file
+                .oidc_issuers
+                .into_iter()
+                .map(FileIssuer::read)
+                .collect::<Result<_>>()?,
             secrets: Secrets::load(lookup)?,
         };
         config.check_bootstrap_key()?;

@@ -90,7 +90,11 @@ fn config(data_dir: &Path, key: &Secret) -> Config {
         },
         log: String::new(),
         observability: Observability::default(),
+        full_syncs_per_second: None,
         allow_weak_bootstrap_key: false,
+        // A demo's receivers listen on the same machine.
+        webhook_allow_private: true,
+        oidc_issuers: Vec::new(),
         secrets: Secrets { bootstrap_key: Some(key.clone()), keyring: None },
     }
 }

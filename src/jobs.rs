@@ -6,6 +6,7 @@ use std::time::Duration;
 use agentrouter_configurator::Presence;
 use agentrouter_kernel::Fault;
 use agentrouter_storage::{Db, StorageError, idempotency, pulse};
+use agentrouter_webhooks::Watching;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,8 @@ const SETTLE: Duration = Duration::from_millis(500);
 const PRESENCE: Duration = Duration::from_secs(1);
 /// How often the state of the installation is read for the metrics, however often those are asked for.
 const FLEET: Duration = Duration::from_secs(15);
+/// How soon people are told what happened to a workspace.
+const TELL: Duration = Duration::from_secs(2);
 const SWEEP: Duration = Duration::from_mins(1);
 const SWEEP_LIMIT: i64 = 1_000;
 
@@ -38,6 +41,16 @@ pub(crate) fn start(db: &Db, presence: &Arc<Presence>, shutdown: &CancellationTo
         let db = fleet_db.clone();
         async move { agentrouter_delivery::observe_fleet(&db).await }
     });
+    let signals_db = db.clone();
+    every(&mut jobs, "signals", TELL, shutdown, move || {
+        let db = signals_db.clone();
+        async move { agentrouter_webhooks::tell_signals(&db).await.map(|_| ()) }
+    });
+    let (watching, watching_db) = (Arc::new(Watching::default()), db.clone());
+    every(&mut jobs, "offline", TELL, shutdown, move || {
+        let (watching, db) = (Arc::clone(&watching), watching_db.clone());
+        async move { agentrouter_webhooks::tell_presence(&db, &watching).await.map(|_| ()) }
+    });
     let sweep_db = db.clone();
     every(&mut jobs, "sweep", SWEEP, shutdown, move || sweep(sweep_db.clone()));
     jobs
@@ -47,18 +60,23 @@ async fn sweep(db: Db) -> Result<(), StorageError> {
     let mut tx = db.begin().await?;
     idempotency::sweep(&mut tx, SWEEP_LIMIT).await?;
     agentrouter_identity::sweep_expired(&mut tx, SWEEP_LIMIT).await?;
+    agentrouter_configurator::sweep_upgrade_credentials(&mut tx, SWEEP_LIMIT).await?;
+    agentrouter_delivery::sweep_events(&mut tx, SWEEP_LIMIT).await?;
+    agentrouter_delivery::sweep_versions(&mut tx, SWEEP_LIMIT).await?;
+    agentrouter_webhooks::sweep_ended(&mut tx, SWEEP_LIMIT).await?;
     tx.commit_unaudited("expired rows have no effect any more").await
 }
 
 /// Runs a job again and again until shutdown. A failure is logged and the next run tries again.
-fn every<F>(
+fn every<F, E>(
     jobs: &mut JoinSet<()>,
     name: &'static str,
     period: Duration,
     shutdown: &CancellationToken,
     job: impl Fn() -> F + Send + 'static,
 ) where
-    F: Future<Output = Result<(), StorageError>> + Send + 'static,
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: Into<Fault> + Send,
 {
     let shutdown = shutdown.clone();
     jobs.spawn(async move {
@@ -70,7 +88,7 @@ fn every<F>(
                 _ = ticks.tick() => {}
             }
             if let Err(error) = job().await {
-                tracing::warn!(job = name, error = %Fault::from(error), "a background job failed");
+                tracing::warn!(job = name, error = %error.into(), "a background job failed");
             }
         }
     });

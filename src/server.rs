@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, environment};
 use crate::telemetry::Exporter;
 use crate::{bootstrap, jobs, metrics, rotate, store, telemetry, wire};
+use agentrouter_identity::Issuers;
 use agentrouter_storage::Db;
+use agentrouter_webhooks::{Sender, TargetPolicy};
 
 /// How long calls under way may take to end after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -51,13 +53,19 @@ pub async fn start(config: Config) -> Result<Running> {
         ),
         None => None,
     };
+    let issuers = Issuers::new(config.oidc_issuers).context("oidc_issuers")?;
     let (telemetry, exporter) = telemetry::instruments(&config.observability.traces, &environment)?;
     let deps = store::open_with(&config.store, config.secrets.keyring, telemetry).await?;
     bootstrap::bootstrap(&deps, config.secrets.bootstrap_key.as_ref(), &config.store.data_dir).await?;
     let stop = CancellationToken::new();
-    let wired = wire::wire(&deps, &stop).await?;
+    let webhooks = if config.webhook_allow_private { TargetPolicy::Any } else { TargetPolicy::Public };
+    let wired = wire::wire(&deps, issuers, webhooks, config.full_syncs_per_second, &stop).await?;
     let mut jobs = jobs::start(&deps.db, &wired.presence, &stop);
     jobs.spawn(wired.key_usage.run(stop.clone()));
+    let (watch_db, watch_stop) = (deps.db.clone(), stop.clone());
+    jobs.spawn(async move { wired.status_watch.run(&watch_db, &watch_stop).await });
+    let sender = Sender::new(&deps, webhooks).context("the client of webhooks")?;
+    jobs.spawn(sender.run(stop.clone()));
     jobs.spawn(rotate::follow(deps.clone(), stop.clone()));
 
     let listener = listener.tap_io(|stream| {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use agentrouter_kernel::id::{self, Id};
-use agentrouter_storage::{Db, query};
 use serde_json::{Value, json};
 
 use super::client::{self, Client, Outcome};
@@ -76,8 +75,8 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    /// Creates a tenant. `db` is where rows go that no RPC makes yet.
-    pub(crate) async fn create(client: &Client, db: &Db, operator: &str, names: Names) -> Self {
+    /// Creates a tenant.
+    pub(crate) async fn create(client: &Client, operator: &str, names: Names) -> Self {
         let canary = format!("canary{:08x}", u32::from_be_bytes(random()));
         let created = json!({
             "customer_id": names.customer, "display_name": canary, "description": canary, "labels": {"note": canary},
@@ -93,8 +92,11 @@ impl Tenant {
         let admin = tokens[&Caller::Admin].clone();
         setup.projects(&admin, &mut tokens).await;
         let customer = Id::parse(&customer).unwrap();
-        setup.providers(db, customer).await;
+        setup.providers(&admin).await;
+        setup.backends(&admin).await;
         setup.workspaces(&admin, &mut tokens).await;
+        setup.upgrades(&admin, &tokens).await;
+        setup.webhooks(&admin).await;
         let Setup { secrets, rows, .. } = setup;
         Self { customer, secrets, rows, tokens, operator: operator.to_owned(), canary }
     }
@@ -163,7 +165,9 @@ pub(crate) fn fill(request: &str, name: &dyn Fn(&str) -> String) -> Value {
 
 /// The rows that the request of an RPC names, apart from the customer.
 pub(crate) fn placeholders(rpc: &Rpc) -> Vec<String> {
-    let found = rpc.request.split('"').filter(|part| part.starts_with('$') && *part != "$customer");
+    // The token of a claim is no row.
+    let is_row = |part: &&str| part.starts_with('$') && !matches!(*part, "$customer" | "$claim");
+    let found = rpc.request.split('"').filter(is_row);
     found.map(str::to_owned).collect()
 }
 
@@ -290,31 +294,105 @@ impl Setup<'_> {
         self.created_key("a gateway key", gateway).await;
     }
 
-    /// Two providers with keys, and two MCP servers.
-    async fn providers(&mut self, db: &Db, customer: Id<id::Customer>) {
-        const INSERT: &str = "INSERT INTO mcp_catalog_servers (customer_id, id, url, name, description, icon_url, \
-             categories, authentication, requires_auth, is_enabled, revision, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $4, $3, '[]', 'none', FALSE, TRUE, 1, $5, $5)";
+    /// Two providers with keys, and two MCP servers with a profile each.
+    async fn providers(&mut self, admin: &str) {
         let url = format!("https://{}.example/v1", self.canary);
-        for (name, placeholder) in [("first", Some("$provider")), ("second", None)] {
+        for (name, placeholders) in
+            [("first", Some(("$provider", "$mcp_server", "$mcp_profile"))), ("second", None)]
+        {
             let slug = self.slug(name);
             let key = format!("sk-{:032x}", u128::from_be_bytes(random()));
             let request = json!({
                 "provider_id": slug, "display_name": self.canary, "schema": "PROVIDER_SCHEMA_OPENAI",
                 "base_url": url, "models": [self.canary], "api_key": key, "labels": {"note": self.canary},
             });
-            let created = self.ask("ProvidersService/CreateProvider", request, self.operator).await;
+            let provider = self.ask("ProvidersService/CreateProvider", request, admin).await;
             self.secrets.push((format!("the key of a provider ({name})"), key));
-            if let Some(placeholder) = placeholder {
-                self.name(placeholder, &slug, &text(&created["id"]));
-            }
             let server = self.slug(&format!("{name}-server"));
-            let mut tx = db.begin().await.unwrap();
-            let now = tx.now().await.unwrap();
-            let insert = query(INSERT).bind(customer).bind(&server).bind(&url).bind(self.canary).bind(now);
-            insert.execute(&mut tx).await.unwrap();
-            tx.commit_unaudited("test data").await.unwrap();
-            self.name("$mcp_server", &server, "");
+            let request = json!({
+                "id": server, "url": url, "name": self.canary, "description": self.canary, "icon_url": url,
+                "categories": [self.canary], "authentication": "none",
+            });
+            self.ask("ConfiguratorService/UpsertMCPCatalogServer", request, admin).await;
+            let profile = self.slug(&format!("{name}-profile"));
+            let request = json!({
+                "mcp_profile_id": profile, "user_id": "somebody", "key_id": name, "display_name": self.canary,
+                "servers": [{"server_id": server, "tools": [self.canary]}],
+            });
+            let created = self.ask("McpProfilesService/CreateMcpProfile", request, admin).await;
+            if let Some((of_provider, of_server, of_profile)) = placeholders {
+                self.name(of_provider, &slug, &text(&provider["id"]));
+                self.name(of_server, &server, "");
+                self.name(of_profile, &profile, &text(&created["id"]));
+            }
+        }
+    }
+
+    /// Backends of somebody, one of them with a key that is kept here.
+    async fn backends(&mut self, admin: &str) {
+        let key = format!("sk-{:032x}", u128::from_be_bytes(random()));
+        let backend = |name: &str| {
+            json!({
+                "name": name, "schema": "openai", "base_url": format!("https://{}.example", self.canary),
+                "models": [self.canary], "secret_ref": self.canary,
+            })
+        };
+        let mut sealed = backend("sealed");
+        sealed["credential"] = json!({"value": key});
+        let request = json!({
+            "user_id": "somebody", "key_address": self.canary, "backends": [sealed, backend("plain")],
+        });
+        self.ask("ConfiguratorService/SaveBYOKBackends", request, admin).await;
+        self.secrets.push(("a key that somebody brought".to_owned(), key));
+    }
+
+    /// A webhook with a message that waits for it. Nothing listens there.
+    async fn webhooks(&mut self, admin: &str) {
+        let request = json!({
+            "display_name": self.canary, "url": format!("https://{}.invalid/hook", self.canary),
+            "labels": {"note": self.canary},
+        });
+        let created = self.ask("WebhooksService/CreateWebhook", request, admin).await;
+        let webhook = text(&created["webhook"]["id"]);
+        self.secrets.push(("the secret of a webhook".to_owned(), text(&created["secret"])));
+        self.ask("WebhooksService/TestWebhook", json!({"webhook_id": webhook}), admin).await;
+        self.name("$webhook", "", &webhook);
+    }
+
+    /// An upgrade that waits for credentials it was given, and a completed one of the other workspace.
+    async fn upgrades(&mut self, admin: &str, tokens: &BTreeMap<Caller, String>) {
+        for (placeholder, workspace, caller) in [
+            ("$upgrade", "$workspace", Caller::Workspace),
+            ("$completed_upgrade", "$sibling", Caller::Sibling),
+        ] {
+            let (worker, workspace) = (&tokens[&caller], self.rows[workspace].0.clone());
+            let trigger = json!({
+                "config_type": "CONFIG_TYPE_DATAPLANE_UPGRADE", "workspace_id": workspace,
+                "metadata": {"target_version": "2.0.0", "values": {"note": self.canary}},
+            });
+            let triggered = self.ask("ConfiguratorService/TriggerUpdate", trigger, admin).await;
+            let event = text(&triggered["event_ids"][0]);
+            self.name(placeholder, "", &event);
+            let claim = json!({"event_id": event, "worker_id": self.canary, "lease": "900s"});
+            self.ask("ConfiguratorService/AcknowledgeEvent", claim, worker).await;
+            let report = |phase: &str| json!({"event_id": event, "phase": phase, "message": self.canary});
+            if caller == Caller::Sibling {
+                let report = report("UPGRADE_PHASE_COMPLETED");
+                self.ask("ConfiguratorService/ReportDataplaneUpgrade", report, worker).await;
+                let completion = json!({"event_id": event, "worker_id": self.canary, "success": true});
+                self.ask("ConfiguratorService/CompleteEvent", completion, worker).await;
+                continue;
+            }
+            let mut report = report("UPGRADE_PHASE_NEEDS_CREDENTIALS");
+            report["required_credentials"] = json!(["chart"]);
+            self.ask("ConfiguratorService/ReportDataplaneUpgrade", report, worker).await;
+            let password = format!("password-{:032x}", u128::from_be_bytes(random()));
+            let login = json!({
+                "slot": "chart", "registry": "registry.example", "username": self.canary, "password": password,
+            });
+            let submission = json!({"upgrade_event_id": event, "credentials": [login]});
+            self.ask("ConfiguratorService/SubmitDataplaneUpgradeCredentials", submission, admin).await;
+            self.secrets.push(("a password for a registry".to_owned(), password));
         }
     }
 
@@ -343,10 +421,18 @@ impl Setup<'_> {
             let polled =
                 self.ask("ConfiguratorService/ListPendingEvents", poll.clone(), &tokens[&caller]).await;
             let event = text(&polled["events"][0]["id"]);
-            let configuration = json!({"page_size": 1});
+            let configuration = json!({"config_type": "CONFIG_TYPE_PROVIDERS"});
             let listed = self.ask("ConfiguratorService/ListConfigurations", configuration, admin).await;
             self.name("$configuration", "", &text(&listed["configurations"][0]["id"]));
             self.name(placeholder, "", &event);
+            if caller == Caller::Workspace {
+                // Another one is held by its worker.
+                let event = text(&polled["events"][1]["id"]);
+                let claim = json!({"event_id": event, "worker_id": self.canary, "lease": "900s"});
+                let held = self.ask("ConfiguratorService/AcknowledgeEvent", claim, &tokens[&caller]).await;
+                self.name("$held_event", "", &event);
+                self.name("$claim", &text(&held["claim_token"]), "");
+            }
         }
         let event = self.rows["$sibling_event"].1.clone();
         let claim = json!({"event_id": event, "worker_id": self.canary});
