@@ -1,5 +1,6 @@
 //! Measure 9: PostgreSQL restarts, or loses its connections, under load.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -50,11 +51,14 @@ async fn strike(bench: &Bench<'_>, blow: Blow) -> Result<()> {
     let struck = Instant::now();
     blow.strike(&site).await.context("the blow")?;
     let down = struck.elapsed().as_secs_f64();
-    let (mut recovered, mut after) = (None, Vec::new());
+    let (mut recovered, mut after, mut first) = (None, Vec::new(), Vec::new());
     for _ in 0..bench.size(30, 8) {
         let rate = load.rate(STEP).await?;
         if recovered.is_none() && rate >= 0.99 * before.median() {
             recovered = Some(struck.elapsed().as_secs_f64());
+        }
+        if first.len() < 8 {
+            first.push(digits(rate));
         }
         // What the workers do while the server is away is no rate.
         if recovered.is_some() {
@@ -68,7 +72,7 @@ async fn strike(bench: &Bench<'_>, blow: Blow) -> Result<()> {
         Blow::Restart => "the server crashed and started",
     };
     let back = recovered.map_or_else(|| "never".to_owned(), |seconds| format!("after {} s", digits(seconds)));
-    bench.line("restart", format_args!("{name} (took {down:.1} s): {before} events/s before, 99 % of it {back}, {after} from then on; {completed} events, {retries} calls repeated, {behind} workspaces left behind"));
+    bench.line("restart", format_args!("{name} (took {down:.1} s): {before} events/s before, 99 % of it {back}, {after} from then on (the first 4 s: {}); {completed} events, {retries} calls repeated, {behind} workspaces left behind", first.join(", ")));
     bench.judge(&bars::RESTART, recovered.unwrap_or(f64::INFINITY));
     bench.judge(&bars::RESTART_LOST, figure(behind));
     site.close(bench).await
@@ -99,16 +103,29 @@ impl Blow {
 /// Stops a cluster without mercy and starts it.
 async fn crash(data: &Path) -> Result<()> {
     let pg_ctl = xtask::postgres::binaries()?.join("pg_ctl");
-    // The server refuses to run as root; its folder says as whom it does.
-    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(data)?);
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", &owner.to_string(), "--clear-groups", "--"]).arg(pg_ctl);
-    if std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self")?) == owner {
-        command = Command::new(xtask::postgres::binaries()?.join("pg_ctl"));
-    }
+    // The server refuses to run as root; its folder says as whom it runs.
+    let (owner, own) = (std::fs::metadata(data)?, std::fs::metadata("/proc/self")?);
+    let mut command = if owner.uid() == own.uid() {
+        Command::new(pg_ctl)
+    } else {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid",
+            &owner.uid().to_string(),
+            "--regid",
+            &owner.gid().to_string(),
+            "--clear-groups",
+        ]);
+        command.arg(pg_ctl);
+        command
+    };
     command.args(["restart", "-s", "-w", "-m", "immediate", "-D"]).arg(data);
-    command.arg("-l").arg(data.with_file_name("server.log")).current_dir("/");
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await?;
+    // To a file, since the server keeps what it starts with open, and nobody would read a pipe.
+    let log = data.with_file_name("server.log");
+    command.arg("-l").arg(&log).stdin(Stdio::null());
+    // The server is started with the arguments it had, and its folder may have been a relative one.
+    command.current_dir(data.parent().context("a folder around the data")?);
+    let status = command.stdout(Stdio::null()).status().await?;
     ensure!(status.success(), "pg_ctl restart: {status}");
     Ok(())
 }
