@@ -22,6 +22,8 @@ on_both_engines!(
     batches_are_checked_as_a_whole,
     a_claim_is_given_back,
     a_stuck_event_is_retried_and_audited,
+    a_partial_success_tells_what_was_rejected,
+    times_that_workers_send_decide_nothing,
     events_are_listed_with_their_history,
     an_event_is_found_before_it_is_laid_out,
     a_rollout_tells_who_lags,
@@ -232,6 +234,56 @@ async fn a_stuck_event_is_retried_and_audited(db: TestDb) {
     let foreign =
         fleet.service.retry_event(request(call(&admin(other, "other")), message)).await.unwrap_err();
     assert_eq!(reason(&foreign), "EVENT_NOT_FOUND");
+}
+
+// Behaviour 28: a completion tells which resources were applied and which were rejected, and why.
+async fn a_partial_success_tells_what_was_rejected(db: TestDb) {
+    let fleet = Fleet::new(db, &["edge", "far"]).await;
+    let ids = fleet.change(1).await.event_ids;
+    let resources = vec![
+        pb::ResourceResult { resource: "openai".into(), applied: true, reason: String::new() },
+        pb::ResourceResult { resource: "cohere".into(), applied: false, reason: "no such schema".into() },
+    ];
+    for (slug, event, success) in [("edge", &ids[0], true), ("far", &ids[1], false)] {
+        let claim = fleet.claim(slug, event, "worker").await;
+        let done = pb::CompleteEventRequest {
+            event_id: event.clone(),
+            success,
+            claim_token: claim.claim_token,
+            resources: resources.clone(),
+            ..Default::default()
+        };
+        fleet.service.complete_event(request(call(&fleet.worker(slug)), done)).await.unwrap();
+        assert_eq!(fleet.event(event).await.resources, resources);
+    }
+}
+
+// Behaviour 10: a worker whose clock is an hour off gets the same leases, and is seen at the same time.
+async fn times_that_workers_send_decide_nothing(db: TestDb) {
+    let fleet = Fleet::new(db, &["slow", "fast"]).await;
+    let ids = fleet.change(1).await.event_ids;
+    for (slug, event, hours) in [("slow", &ids[0], -1), ("fast", &ids[1], 1)] {
+        let now = fleet.test.db.now().await.unwrap().as_secs();
+        let claim = fleet.claim(slug, event, "worker").await;
+        let observed_at = prost_types::Timestamp { seconds: now + hours * 3600, nanos: 0 };
+        let poll = pb::ListPendingEventsRequest {
+            worker_id: "worker".into(),
+            held: vec![pb::HeldEvent { event_id: event.clone(), claim_token: claim.claim_token }],
+            doctor_runtime: Some(pb::DoctorRuntime { observed_at: Some(observed_at), ..Default::default() }),
+            ..Default::default()
+        };
+        let renewed = fleet.poll(slug, poll).await.renewed;
+        let lease = renewed[0].lease_expires_at.unwrap().seconds - now;
+        assert!((29..=32).contains(&lease), "{slug}: {lease} s");
+        fleet.presence.flush(&fleet.test.db).await.unwrap();
+        let seen: Option<i64> =
+            query("SELECT last_seen_at AS value FROM workspace_sync WHERE workspace_id = $1")
+                .bind(fleet.workspace(slug))
+                .value(&fleet.test.db)
+                .await
+                .unwrap();
+        assert!((0..=5_000_000).contains(&(seen.unwrap() - now * 1_000_000)), "{slug}: {seen:?}");
+    }
 }
 
 // Behaviour 14: a superseded event is never delivered, names its successor, and stays in the history

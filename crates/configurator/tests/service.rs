@@ -156,6 +156,7 @@ fn fields(status: &Status) -> Vec<String> {
     details.field_violations.into_iter().map(|violation| violation.field).collect()
 }
 
+// Behaviour 18: the same content again is no new version and no event.
 async fn triggers_version_what_changed(db: TestDb) {
     let world = World::new(db).await;
     let first = world.trigger(providers()).await.unwrap();
@@ -348,6 +349,7 @@ fn held_open(seconds: i64) -> pb::ListPendingEventsRequest {
     pb::ListPendingEventsRequest { wait, ..Default::default() }
 }
 
+// Behaviour 36: a poll that is held open ends with the event, as soon as it is committed.
 async fn a_long_poll_ends_with_the_event(db: TestDb) {
     let world = World::new(db).await;
     let poll = world.pending(&world.worker, held_open(30));
@@ -361,6 +363,7 @@ async fn a_long_poll_ends_with_the_event(db: TestDb) {
     assert_eq!(events.unwrap().events.len(), 1);
 }
 
+// Behaviour 36: a poll that is held open ends empty after its time, and is no error.
 async fn a_long_poll_ends_empty(db: TestDb) {
     let world = World::new(db).await;
     let started = Instant::now();
@@ -375,6 +378,7 @@ async fn a_long_poll_ends_empty(db: TestDb) {
     assert_eq!(fields(&status), ["wait"]);
 }
 
+// Behaviour 8: a poll that names its held events renews their leases; after the lease it is too late.
 async fn polls_record_the_doctor_and_renew_leases(db: TestDb) {
     let world = World::new(db).await;
     world.change(1).await;
@@ -408,6 +412,7 @@ async fn polls_record_the_doctor_and_renew_leases(db: TestDb) {
     assert!(seen.is_some());
 }
 
+// Behaviour 2: a claim comes with its token, its attempt and the end of its lease; a loser learns the holder.
 async fn claims_and_completions(db: TestDb) {
     let world = World::new(db).await;
     let event_id = world.change(1).await.event_ids[0].clone();
@@ -418,6 +423,8 @@ async fn claims_and_completions(db: TestDb) {
     };
     let first = claim("one").await.unwrap().into_inner();
     assert!((first.success, first.attempt) == (true, 1) && !first.claim_token.is_empty());
+    let left = first.lease_expires_at.unwrap().seconds - world.test.db.now().await.unwrap().as_secs();
+    assert!((28..=30).contains(&left), "{left} s");
     let second = claim("two").await.unwrap().into_inner();
     assert_eq!((second.success, second.holder.as_str(), second.claim_token.as_str()), (false, "one", ""));
     let complete = |message: pb::CompleteEventRequest| {

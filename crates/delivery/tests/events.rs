@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
 
+#[expect(dead_code, reason = "each test file uses its part")]
 mod common;
 
 use agentrouter_api::configurator::{ConfigType, EventType};
@@ -32,6 +33,7 @@ on_both_engines!(
     permanent_failures_are_stuck_at_once,
     dying_workers_use_attempts,
     other_tenants_see_nothing,
+    late_and_lying_reports_move_nothing_back,
     a_retired_workspace_has_nothing_open,
     a_customer_that_comes_back_is_offered_what_it_missed,
     events_are_as_old_as_their_version,
@@ -53,6 +55,7 @@ async fn a_change_reaches_every_workspace_once(db: TestDb) {
     }
 }
 
+// Behaviour 18: an unchanged trigger makes no version and no event for those that have it.
 async fn unchanged_content_reaches_only_those_behind(db: TestDb) {
     let fleet = Fleet::new(db, 3).await;
     fleet.change(1).await;
@@ -90,6 +93,8 @@ async fn a_new_workspace_gets_every_live_slot(db: TestDb) {
     assert_eq!(fleet.pending(0).await.len(), 2);
 }
 
+// Behaviour 13: a newer version takes the place of the pending one.
+// Behaviour 14: the superseded event names its successor and cannot be claimed.
 async fn versions_overtake_what_waits(db: TestDb) {
     let fleet = Fleet::new(db, 1).await;
     fleet.change(1).await;
@@ -104,6 +109,7 @@ async fn versions_overtake_what_waits(db: TestDb) {
     assert_eq!(fleet.claim(0, first, "worker").await, Claimed::Refused { holder: String::new() });
 }
 
+// Behaviour 14: a version overtaken before anybody looked is superseded, with the id that the trigger gave.
 async fn an_event_nobody_saw_has_a_history(db: TestDb) {
     let fleet = Fleet::new(db, 1).await;
     let mut events = Vec::new();
@@ -121,6 +127,8 @@ async fn an_event_nobody_saw_has_a_history(db: TestDb) {
     assert_eq!(fleet.claim(0, events[0], "worker").await, Claimed::Refused { holder: String::new() });
 }
 
+// Behaviour 13: the newer version waits while the older one is in flight.
+// Behaviour 15: the older one completes and counts as applied, the newer one stays pending.
 async fn an_older_version_in_flight_finishes_first(db: TestDb) {
     let fleet = Fleet::new(db, 1).await;
     fleet.change(1).await;
@@ -154,6 +162,7 @@ async fn one_workspace_only(db: TestDb) {
     assert_eq!(fleet.converge(1).await, 1);
 }
 
+// Behaviour 1: 64 workers race for a thousand events; each event has one winner, and the others learn who.
 async fn racing_workers_have_one_winner(db: TestDb) {
     const EVENTS: i64 = 1_000;
     const WORKERS: usize = 64;
@@ -194,6 +203,7 @@ async fn racing_workers_have_one_winner(db: TestDb) {
     }
 }
 
+// Behaviour 6: the holder asking again within its lease gets the same token and a longer lease.
 async fn the_holder_claims_again_and_others_do_not(db: TestDb) {
     let fleet = Fleet::new(db, 1).await;
     fleet.change(1).await;
@@ -212,6 +222,8 @@ async fn the_holder_claims_again_and_others_do_not(db: TestDb) {
     assert_eq!(fleet.claim(0, event, "").await, Claimed::Refused { holder: String::new() });
 }
 
+// Behaviour 3: a completion with a stale token is ABORTED and changes no row, though the event is claimed again.
+// Behaviour 7: an event is claimable again one second after its 30 s lease, and not before.
 async fn a_lease_that_ran_out_fences_its_holder(db: TestDb) {
     let fleet = Fleet::new(db, 1).await;
     fleet.change(1).await;
@@ -233,6 +245,7 @@ async fn a_lease_that_ran_out_fences_its_holder(db: TestDb) {
     assert!(fleet.complete(0, event, &alive, applied()).await.unwrap());
 }
 
+// Behaviour 5: the same completion again succeeds, a different one is FAILED_PRECONDITION.
 async fn completions_decide_once(db: TestDb) {
     let fleet = Fleet::new(db, 1).await;
     fleet.change(1).await;
@@ -248,6 +261,7 @@ async fn completions_decide_once(db: TestDb) {
     assert_eq!(fleet.event(event).await.status, "applied");
 }
 
+// Behaviour 4: a report without token and worker is accepted from the credential of the current claim only.
 async fn bare_completions_need_the_claiming_credential(db: TestDb) {
     let fleet = Fleet::new(db, 1).await;
     fleet.change(1).await;
@@ -303,6 +317,7 @@ async fn permanent_failures_are_stuck_at_once(db: TestDb) {
     assert_eq!((row.status.as_str(), row.stuck, row.attempt), ("failed", true, 1));
 }
 
+// Behaviour 27: a worker that dies on an event uses an attempt, and after five the slot is stuck.
 async fn dying_workers_use_attempts(db: TestDb) {
     let fleet = Fleet::new(db, 1).await;
     fleet.change(1).await;
@@ -341,6 +356,19 @@ async fn other_tenants_see_nothing(db: TestDb) {
         "EVENT_NOT_FOUND"
     );
     assert_eq!(fleet.pending(0).await.len(), 1);
+}
+
+// Behaviour 16: neither an older version nor one that does not exist becomes the applied one.
+async fn late_and_lying_reports_move_nothing_back(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    for (weight, version, expected) in [(1, None, 1), (2, None, 2), (3, Some(1), 2), (4, Some(99), 4)] {
+        fleet.change(weight).await;
+        let event = fleet.trigger().await.events[0];
+        let claim = fleet.hold(0, event, "worker").await;
+        let outcome = Outcome::Applied { version, checksum: String::new() };
+        assert!(fleet.complete(0, event, &claim, outcome).await.unwrap());
+        assert_eq!(fleet.applied_version(0).await, expected, "version {weight} reported as {version:?}");
+    }
 }
 
 async fn a_retired_workspace_has_nothing_open(db: TestDb) {

@@ -2,22 +2,34 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
 
+#[expect(dead_code, reason = "each test file uses its part")]
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use agentrouter_delivery::event_id;
+use agentrouter_delivery::claim::{self, Claimed, LEASE_DEFAULT};
+use agentrouter_delivery::complete::{Completion, complete_in};
+use agentrouter_delivery::{event_id, settle_due, settle_workspace};
 use agentrouter_kernel::id::{Event, Id};
-use agentrouter_storage::{query, row};
+use agentrouter_kernel::{Clock, SystemClock, Timestamp};
+use agentrouter_storage::{Db, Engine, Limits, query, row};
 use agentrouter_testkit::{TestDb, on_both_engines};
-use common::{Fleet, failed};
+use common::{Fleet, applied, failed};
+
+/// Whether somebody waits for this transaction. Not `pg_stat_activity`, which stands still inside one.
+const IS_AWAITED: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks \
+     WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))) AS value";
 
 on_both_engines!(
     racing_triggers_leave_no_holes,
     events_keep_their_version_while_others_come,
     a_failure_that_passed_a_newer_version_by_gives_way,
+    a_rescue_never_undoes_a_completion,
+    clocks_of_replicas_and_workers_do_not_matter,
 );
 
+// Behaviour 17: versions of triggers that race grow by one, in the order of their commits.
 async fn racing_triggers_leave_no_holes(db: TestDb) {
     let fleet = Arc::new(Fleet::new(db, 2).await);
     let mut racers = tokio::task::JoinSet::new();
@@ -118,9 +130,6 @@ async fn a_failure_that_passed_a_newer_version_by_gives_way(db: TestDb) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_laid_out_is_what_was_read() {
     const HOLD: &str = "UPDATE liaison_configuration_events SET position = position WHERE id = $1";
-    // Not `pg_stat_activity`, which stands still inside a transaction.
-    const IS_AWAITED: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks \
-         WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))) AS value";
     let fleet = Arc::new(Fleet::new(agentrouter_testkit::postgres().await, 1).await);
     let mut events = Vec::new();
     for weight in 1..=2 {
@@ -137,7 +146,7 @@ async fn what_is_laid_out_is_what_was_read() {
     let polling = Arc::clone(&fleet);
     polls.spawn(async move { polling.pending(0).await });
     while query(IS_AWAITED).value(&mut tx).await.unwrap() != Some(true) {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     fleet.change(3).await;
     events.push(fleet.trigger().await.events[0]);
@@ -147,4 +156,95 @@ async fn what_is_laid_out_is_what_was_read() {
     let next = fleet.pending(0).await;
     assert_eq!(next.iter().map(|row| (row.id, row.version)).collect::<Vec<_>>(), [(events[2], 3)]);
     assert_eq!(fleet.event(events[1]).await.superseded_by, Some(events[2]));
+}
+
+/// A second process on the same database, whose settling finds every lease over.
+async fn late_replica(fleet: &Fleet) -> Db {
+    let replica = fleet.test.reopen().await;
+    replica.advance_clock(Duration::from_secs(31));
+    replica
+}
+
+// Behaviour 9: a rescue that has seen the lease run out changes nothing where the claim was completed or renewed since.
+async fn a_rescue_never_undoes_a_completion(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    let replica = late_replica(&fleet).await;
+    for (weight, is_completed) in [(1, true), (2, false)] {
+        fleet.change(weight).await;
+        let event = fleet.trigger().await.events[0];
+        let claim = fleet.hold(0, event, "worker").await;
+        // The end of the claim is decided, but not committed, when the other process looks for leases that ran out.
+        let mut tx = fleet.db().begin().await.unwrap();
+        let reach = fleet.reach(0);
+        if is_completed {
+            let completion = Completion {
+                event,
+                outcome: applied(),
+                token: Some(claim.token),
+                worker: String::new(),
+                resources: Vec::new(),
+            };
+            assert!(complete_in(&mut tx, &reach, &completion).await.unwrap());
+        } else {
+            let longer = Some(Duration::from_mins(10));
+            claim::renew(&mut tx, &reach, event, claim.token, "worker", longer).await.unwrap().unwrap();
+        }
+        let (other, workspace) = (replica.clone(), fleet.workspaces[0]);
+        let rescue = tokio::spawn(async move {
+            let mut tx = other.begin().await.unwrap();
+            let settled = settle_workspace(&mut tx, workspace).await.unwrap();
+            tx.commit_unaudited("test").await.unwrap();
+            settled
+        });
+        if fleet.db().engine() == Engine::Postgres {
+            while query(IS_AWAITED).value(&mut tx).await.unwrap() != Some(true) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        tx.commit_unaudited("test").await.unwrap();
+        assert_eq!(rescue.await.unwrap(), 0);
+        let row = fleet.event(event).await;
+        assert_eq!(
+            (row.status.as_str(), row.attempt),
+            if is_completed { ("applied", 1) } else { ("acknowledged", 1) }
+        );
+    }
+}
+
+#[derive(Debug)]
+struct Skewed(i64);
+
+impl Clock for Skewed {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(SystemClock.now().as_micros() + self.0 * 3_600_000_000)
+    }
+}
+
+// Behaviour 10: replicas whose clocks are an hour off give leases by the database's clock, and settle by it.
+async fn clocks_of_replicas_and_workers_do_not_matter(db: TestDb) {
+    let fleet = Fleet::new(db, 1).await;
+    if fleet.db().engine() == Engine::Sqlite {
+        // One process has the database for itself, and its clock is the database's: what workers say does not count.
+        let before = fleet.db().now().await.unwrap();
+        fleet.change(1).await;
+        let event = fleet.trigger().await.events[0];
+        let claim = fleet.hold(0, event, "worker").await;
+        assert!(claim.lease_expires_at >= before.plus(LEASE_DEFAULT));
+        return;
+    }
+    for (weight, hours) in [(1, -1), (2, 1)] {
+        let limits = Limits { max_connections: 2, ..Limits::default() };
+        let skewed = Db::open(&fleet.test.target, limits, Arc::new(Skewed(hours))).await.unwrap();
+        fleet.change(weight).await;
+        let event = fleet.trigger().await.events[0];
+        let before = fleet.db().now().await.unwrap();
+        let claimed =
+            claim::acknowledge(&skewed, &fleet.reach(0), event, "worker", LEASE_DEFAULT).await.unwrap();
+        let after = fleet.db().now().await.unwrap();
+        let Claimed::Held(claim) = claimed else { panic!("{claimed:?}") };
+        let lease = before.plus(LEASE_DEFAULT)..=after.plus(LEASE_DEFAULT);
+        assert!(lease.contains(&claim.lease_expires_at), "{hours} h: {:?}", claim.lease_expires_at);
+        assert_eq!(settle_due(&skewed, 100).await.unwrap(), 0);
+        assert!(fleet.complete(0, event, &claim, applied()).await.unwrap());
+    }
 }
