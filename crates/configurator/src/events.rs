@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use agentrouter_api::configurator as pb;
+use agentrouter_delivery::batch::{Ask, Report};
 use agentrouter_delivery::claim::{self, Claimed, LEASE_BOUNDS, LEASE_DEFAULT, Reach};
-use agentrouter_delivery::complete::{self, Completion, Outcome};
+use agentrouter_delivery::complete::{Completion, Outcome};
 use agentrouter_delivery::drift::Scope;
 use agentrouter_delivery::event::EventRow;
+use agentrouter_delivery::group::Groups;
 use agentrouter_delivery::poll;
 use agentrouter_kernel::id::{Event, Id, Workspace};
 use agentrouter_kernel::{Fault, Principal, Violations};
@@ -166,6 +168,7 @@ async fn observe_doctor(
 /// Claims an event.
 pub(crate) async fn acknowledge(
     deps: &Deps,
+    groups: &Groups,
     call: &Call,
     request: pb::AcknowledgeEventRequest,
 ) -> Result<pb::AcknowledgeEventResponse, Fault> {
@@ -176,7 +179,7 @@ pub(crate) async fn acknowledge(
     violations.finish()?;
     let event = event.ok_or_else(|| Fault::internal("an id was refused without a violation"))?;
     let reach = reach(deps, call).await?;
-    Ok(acknowledged(claim::acknowledge(&deps.db, &reach, event, &request.worker_id, lease).await?))
+    Ok(acknowledged(groups.acknowledge(Ask { reach, event, worker: request.worker_id, lease }).await?))
 }
 
 /// The answer to a claim.
@@ -196,6 +199,7 @@ pub(crate) fn acknowledged(claimed: Claimed) -> pb::AcknowledgeEventResponse {
 /// Reports an event as applied or failed.
 pub(crate) async fn complete(
     deps: &Deps,
+    groups: &Groups,
     call: &Call,
     request: pb::CompleteEventRequest,
 ) -> Result<pb::CompleteEventResponse, Fault> {
@@ -204,7 +208,7 @@ pub(crate) async fn complete(
     violations.finish()?;
     let completion = completion.ok_or_else(|| Fault::internal("a report was refused without a violation"))?;
     let reach = reach(deps, call).await?;
-    let success = complete::complete(&deps.db, &reach, &completion).await?;
+    let success = groups.complete(Report { reach, completion }).await?;
     Ok(pb::CompleteEventResponse { success })
 }
 

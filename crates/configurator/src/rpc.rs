@@ -7,6 +7,7 @@ use agentrouter_api::configurator as pb;
 use agentrouter_api::configurator::configurator_service_server::{
     ConfiguratorService, ConfiguratorServiceServer,
 };
+use agentrouter_delivery::group::Groups;
 use agentrouter_rpc::{Call, Deps, into_status};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -28,13 +29,15 @@ pub struct Configurator {
     shutdown: CancellationToken,
     watches: Watches,
     full_syncs: Admission,
+    groups: Groups,
 }
 
 impl Configurator {
     /// The service. Long polls end when `shutdown` is cancelled.
     pub fn new(deps: Deps, presence: Arc<Presence>, shutdown: CancellationToken) -> Self {
         let full_syncs = Admission::new(FULL_SYNCS_PER_SECOND);
-        Self { deps, presence, shutdown, watches: Watches::new(HEARTBEAT), full_syncs }
+        let groups = Groups::new(deps.db.clone());
+        Self { deps, presence, shutdown, watches: Watches::new(HEARTBEAT), full_syncs, groups }
     }
 
     /// The same, letting in so many full syncs a second in place of [`FULL_SYNCS_PER_SECOND`].
@@ -137,7 +140,10 @@ impl ConfiguratorService for Configurator {
         request: Request<pb::AcknowledgeEventRequest>,
     ) -> Result<Response<pb::AcknowledgeEventResponse>, Status> {
         let (call, request) = Call::open(request)?;
-        events::acknowledge(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
+        events::acknowledge(&self.deps, &self.groups, &call, request)
+            .await
+            .map(Response::new)
+            .map_err(into_status)
     }
 
     async fn set_dataplane_url(
@@ -161,7 +167,10 @@ impl ConfiguratorService for Configurator {
         request: Request<pb::CompleteEventRequest>,
     ) -> Result<Response<pb::CompleteEventResponse>, Status> {
         let (call, request) = Call::open(request)?;
-        events::complete(&self.deps, &call, request).await.map(Response::new).map_err(into_status)
+        events::complete(&self.deps, &self.groups, &call, request)
+            .await
+            .map(Response::new)
+            .map_err(into_status)
     }
 
     async fn list_active_users(

@@ -18,6 +18,28 @@ use crate::observe;
 /// The most events of one batch.
 pub const BATCH_MAX: usize = 100;
 
+/// One claim of a batch.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// What the caller may reach.
+    pub reach: Reach,
+    /// The event.
+    pub event: Id<Event>,
+    /// Who claims it.
+    pub worker: String,
+    /// For how long.
+    pub lease: Duration,
+}
+
+/// One report of a batch.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// What the caller may reach.
+    pub reach: Reach,
+    /// What is reported.
+    pub completion: Completion,
+}
+
 /// Claims events for a worker, with a result for each, in their order.
 ///
 /// # Errors
@@ -29,14 +51,21 @@ pub async fn acknowledge(
     worker: &str,
     lease: Duration,
 ) -> Result<Vec<Result<Claimed, Fault>>, Fault> {
+    let ask =
+        |event: &Id<Event>| Ask { reach: reach.clone(), event: *event, worker: worker.to_owned(), lease };
+    acknowledge_all(db, &events.iter().map(ask).collect::<Vec<_>>()).await
+}
+
+/// [`acknowledge`] for claims of several callers.
+pub(crate) async fn acknowledge_all(db: &Db, asks: &[Ask]) -> Result<Vec<Result<Claimed, Fault>>, Fault> {
     let mut tx = db.begin().await?;
-    let mut taken = take(&mut tx, reach, events, worker, lease).await?;
-    let mut results = Vec::with_capacity(events.len());
-    for event in events {
-        // An event that is named twice is claimed by its first mention, and renewed by the second.
-        results.push(match taken.remove(event) {
+    let mut taken = take(&mut tx, asks).await?;
+    let mut results = Vec::with_capacity(asks.len());
+    for ask in asks {
+        // An event that is named twice is claimed by its first mention; the second one finds it held.
+        results.push(match taken.remove(&ask.event) {
             Some(claim) => Ok(Claimed::Held(claim)),
-            None => own(acknowledge_in(&mut tx, reach, *event, worker, lease).await)?,
+            None => own(acknowledge_in(&mut tx, &ask.reach, ask.event, &ask.worker, ask.lease).await)?,
         });
         if let Some(Ok(claimed)) = results.last() {
             observe::answered(&mut tx, claimed);
@@ -55,12 +84,18 @@ pub async fn complete(
     reach: &Reach,
     completions: &[Completion],
 ) -> Result<Vec<Result<bool, Fault>>, Fault> {
+    let report = |completion: &Completion| Report { reach: reach.clone(), completion: completion.clone() };
+    complete_all(db, &completions.iter().map(report).collect::<Vec<_>>()).await
+}
+
+/// [`complete`] for reports of several callers.
+pub(crate) async fn complete_all(db: &Db, reports: &[Report]) -> Result<Vec<Result<bool, Fault>>, Fault> {
     let mut tx = db.begin().await?;
-    let ended = end(&mut tx, reach, completions).await?;
-    record_applied(&mut tx, completions, &ended).await?;
+    let ended = end(&mut tx, reports).await?;
+    record_applied(&mut tx, reports, &ended).await?;
     let mut first: HashSet<Id<Event>> = HashSet::new();
-    let mut results = Vec::with_capacity(completions.len());
-    for completion in completions {
+    let mut results = Vec::with_capacity(reports.len());
+    for Report { reach, completion } in reports {
         let by_this = ended.get(&completion.event).filter(|_| first.insert(completion.event));
         results.push(match by_this {
             Some(ended) => {
@@ -93,52 +128,50 @@ row! {
 }
 
 /// Takes the pending ones among events, as a single claim does.
-async fn take(
-    tx: &mut Tx,
-    reach: &Reach,
-    events: &[Id<Event>],
-    worker: &str,
-    lease: Duration,
-) -> Result<HashMap<Id<Event>, Claim>, StorageError> {
+async fn take(tx: &mut Tx, asks: &[Ask]) -> Result<HashMap<Id<Event>, Claim>, StorageError> {
     // Rows are locked in the order of their ids, so that batches that overlap do not wait for each other in a ring.
     const TAKE: Sql = Sql::Each {
         sqlite: "UPDATE liaison_configuration_events SET status = 'acknowledged', attempt = attempt + 1, \
-                 worker_id = $2, claim_token = d.token, claimed_by = $3, lease_micros = $4, due_at = :now + $4, \
-                 acknowledged_at = :now, outcome = '' \
-             FROM (SELECT unhex(value ->> 0) AS id, unhex(value ->> 1) AS token FROM json_each($1)) AS d \
-             WHERE liaison_configuration_events.id = d.id AND customer_id = $5 AND workspace_id = COALESCE($6, workspace_id) \
+                 worker_id = d.worker, claim_token = d.token, claimed_by = d.credential, lease_micros = d.lease, \
+                 due_at = :now + d.lease, acknowledged_at = :now, outcome = '' \
+             FROM (SELECT unhex(value ->> 0) AS id, unhex(value ->> 1) AS token, value ->> 2 AS worker, value ->> 3 AS credential, \
+                 value ->> 4 AS lease, unhex(value ->> 5) AS customer, unhex(value ->> 6) AS workspace FROM json_each($1)) AS d \
+             WHERE liaison_configuration_events.id = d.id AND customer_id = d.customer \
+             AND workspace_id = COALESCE(d.workspace, workspace_id) \
              AND CASE status WHEN 'pending' THEN TRUE ELSE FALSE END \
              AND NOT EXISTS (SELECT 1 FROM liaison_configuration_events o \
                  WHERE o.workspace_id = liaison_configuration_events.workspace_id \
                  AND o.configuration_id = liaison_configuration_events.configuration_id AND o.status = 'acknowledged') \
              RETURNING id, claim_token, attempt, due_at",
-        postgres: "WITH d AS MATERIALIZED (SELECT CAST(value ->> 0 AS uuid) AS id, CAST(value ->> 1 AS uuid) AS token \
+        postgres: "WITH d AS MATERIALIZED (SELECT CAST(value ->> 0 AS uuid) AS id, CAST(value ->> 1 AS uuid) AS token, \
+                 value ->> 2 AS worker, value ->> 3 AS credential, CAST(value ->> 4 AS bigint) AS lease, \
+                 CAST(value ->> 5 AS uuid) AS customer, CAST(value ->> 6 AS uuid) AS workspace \
                  FROM jsonb_array_elements(CAST($1 AS jsonb))), \
-             l AS MATERIALIZED (SELECT e.id, d.token FROM d JOIN liaison_configuration_events e ON e.id = d.id \
+             l AS MATERIALIZED (SELECT d.* FROM d JOIN liaison_configuration_events e ON e.id = d.id \
                  ORDER BY e.id FOR UPDATE OF e) \
              UPDATE liaison_configuration_events t SET status = 'acknowledged', attempt = attempt + 1, \
-                 worker_id = $2, claim_token = l.token, claimed_by = $3, lease_micros = $4, due_at = :now + $4, \
-                 acknowledged_at = :now, outcome = '' \
-             FROM l WHERE t.id = l.id AND t.customer_id = $5 AND t.workspace_id = COALESCE($6, t.workspace_id) \
+                 worker_id = l.worker, claim_token = l.token, claimed_by = l.credential, lease_micros = l.lease, \
+                 due_at = :now + l.lease, acknowledged_at = :now, outcome = '' \
+             FROM l WHERE t.id = l.id AND t.customer_id = l.customer AND t.workspace_id = COALESCE(l.workspace, t.workspace_id) \
              AND CASE t.status WHEN 'pending' THEN TRUE ELSE FALSE END \
              AND NOT EXISTS (SELECT 1 FROM liaison_configuration_events o WHERE o.workspace_id = t.workspace_id \
                  AND o.configuration_id = t.configuration_id AND o.status = 'acknowledged') \
              RETURNING t.id, t.claim_token, t.attempt, t.due_at",
     };
     let mut unique = HashSet::new();
-    let mut rows = Vec::with_capacity(events.len());
-    for event in events.iter().filter(|event| unique.insert(**event)) {
-        rows.push(serde_json::json!([hex(event.uuid()), hex(random_token()?)]));
+    let mut rows = Vec::with_capacity(asks.len());
+    for ask in asks.iter().filter(|ask| unique.insert(ask.event)) {
+        rows.push(serde_json::json!([
+            hex(ask.event.uuid()),
+            hex(random_token()?),
+            ask.worker,
+            ask.reach.credential,
+            micros(ask.lease),
+            hex(ask.reach.customer.uuid()),
+            ask.reach.workspace.map(|workspace| hex(workspace.uuid())),
+        ]));
     }
-    let taken: Vec<Taken> = query(TAKE)
-        .bind(serde_json::Value::from(rows).to_string())
-        .bind(worker)
-        .bind(&reach.credential)
-        .bind(micros(lease))
-        .bind(reach.customer)
-        .bind(reach.workspace)
-        .all(&mut *tx)
-        .await?;
+    let taken: Vec<Taken> = query(TAKE).bind(serde_json::Value::from(rows).to_string()).all(&mut *tx).await?;
     for claim in &taken {
         observe::claimed(tx, claim.id).await?;
     }
@@ -151,42 +184,41 @@ async fn take(
 }
 
 /// Ends the claims that their reports cover, as a single report does.
-async fn end(
-    tx: &mut Tx,
-    reach: &Reach,
-    completions: &[Completion],
-) -> Result<HashMap<Id<Event>, Ended>, StorageError> {
+async fn end(tx: &mut Tx, reports: &[Report]) -> Result<HashMap<Id<Event>, Ended>, StorageError> {
     const END: Sql = Sql::Each {
         sqlite: "UPDATE liaison_configuration_events SET status = d.outcome, outcome = d.outcome, error_message = d.message, \
                  resources = d.resources, is_open = FALSE, due_at = NULL, completed_at = :now \
              FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS outcome, value ->> 2 AS message, unhex(value ->> 3) AS resources, \
-                 value ->> 4 AS proof, unhex(value ->> 5) AS token, value ->> 6 AS worker FROM json_each($1)) AS d \
-             WHERE liaison_configuration_events.id = d.id AND customer_id = $2 AND workspace_id = COALESCE($3, workspace_id) \
+                 value ->> 4 AS proof, unhex(value ->> 5) AS token, value ->> 6 AS worker, value ->> 7 AS credential, \
+                 unhex(value ->> 8) AS customer, unhex(value ->> 9) AS workspace FROM json_each($1)) AS d \
+             WHERE liaison_configuration_events.id = d.id AND customer_id = d.customer \
+             AND workspace_id = COALESCE(d.workspace, workspace_id) \
              AND CASE status WHEN 'acknowledged' THEN TRUE ELSE FALSE END AND due_at > :now \
              AND ((d.proof = 'token' AND claim_token = d.token AND (d.worker = '' OR worker_id = d.worker)) \
-                 OR (d.proof = 'worker' AND worker_id = d.worker) OR (d.proof = 'bare' AND claimed_by = $4)) \
-             RETURNING id, customer_id, workspace_id, configuration_id, version, attempt, \
+                 OR (d.proof = 'worker' AND worker_id = d.worker) OR (d.proof = 'bare' AND claimed_by = d.credential)) \
+             RETURNING id, customer_id, workspace_id, configuration_id, version, attempt, completed_at, \
                  (SELECT n.id FROM liaison_configuration_events n WHERE n.workspace_id = liaison_configuration_events.workspace_id \
                   AND n.configuration_id = liaison_configuration_events.configuration_id AND n.status = 'pending') AS newer",
         postgres: "WITH d AS MATERIALIZED (SELECT CAST(value ->> 0 AS uuid) AS id, value ->> 1 AS outcome, value ->> 2 AS message, \
                  decode(value ->> 3, 'hex') AS resources, value ->> 4 AS proof, CAST(value ->> 5 AS uuid) AS token, \
-                 value ->> 6 AS worker FROM jsonb_array_elements(CAST($1 AS jsonb))), \
+                 value ->> 6 AS worker, value ->> 7 AS credential, CAST(value ->> 8 AS uuid) AS customer, \
+                 CAST(value ->> 9 AS uuid) AS workspace FROM jsonb_array_elements(CAST($1 AS jsonb))), \
              l AS MATERIALIZED (SELECT d.* FROM d JOIN liaison_configuration_events e ON e.id = d.id ORDER BY e.id FOR UPDATE OF e) \
              UPDATE liaison_configuration_events t SET status = l.outcome, outcome = l.outcome, error_message = l.message, \
                  resources = l.resources, is_open = FALSE, due_at = NULL, completed_at = :now \
-             FROM l WHERE t.id = l.id AND t.customer_id = $2 AND t.workspace_id = COALESCE($3, t.workspace_id) \
+             FROM l WHERE t.id = l.id AND t.customer_id = l.customer AND t.workspace_id = COALESCE(l.workspace, t.workspace_id) \
              AND CASE t.status WHEN 'acknowledged' THEN TRUE ELSE FALSE END AND t.due_at > :now \
              AND ((l.proof = 'token' AND t.claim_token = l.token AND (l.worker = '' OR t.worker_id = l.worker)) \
-                 OR (l.proof = 'worker' AND t.worker_id = l.worker) OR (l.proof = 'bare' AND t.claimed_by = $4)) \
-             RETURNING t.id, t.customer_id, t.workspace_id, t.configuration_id, t.version, t.attempt, \
+                 OR (l.proof = 'worker' AND t.worker_id = l.worker) OR (l.proof = 'bare' AND t.claimed_by = l.credential)) \
+             RETURNING t.id, t.customer_id, t.workspace_id, t.configuration_id, t.version, t.attempt, t.completed_at, \
                  (SELECT n.id FROM liaison_configuration_events n WHERE n.workspace_id = t.workspace_id \
                   AND n.configuration_id = t.configuration_id AND n.status = 'pending') AS newer",
     };
     let mut unique = HashSet::new();
-    let rows: serde_json::Value = completions
+    let rows: serde_json::Value = reports
         .iter()
-        .filter(|completion| unique.insert(completion.event))
-        .map(|completion| {
+        .filter(|report| unique.insert(report.completion.event))
+        .map(|Report { reach, completion }| {
             serde_json::json!([
                 hex(completion.event.uuid()),
                 completion.outcome.name(),
@@ -195,23 +227,20 @@ async fn end(
                 completion.proof().name(),
                 completion.token.map(hex),
                 completion.worker,
+                reach.credential,
+                hex(reach.customer.uuid()),
+                reach.workspace.map(|workspace| hex(workspace.uuid())),
             ])
         })
         .collect();
-    let ended: Vec<Ended> = query(END)
-        .bind(rows.to_string())
-        .bind(reach.customer)
-        .bind(reach.workspace)
-        .bind(&reach.credential)
-        .all(tx)
-        .await?;
+    let ended: Vec<Ended> = query(END).bind(rows.to_string()).all(tx).await?;
     Ok(ended.into_iter().map(|ended| (ended.id, ended)).collect())
 }
 
 /// Moves the applied versions, as a single report does.
 async fn record_applied(
     tx: &mut Tx,
-    completions: &[Completion],
+    reports: &[Report],
     ended: &HashMap<Id<Event>, Ended>,
 ) -> Result<(), StorageError> {
     const APPLIED: Sql = Sql::Each {
@@ -241,7 +270,7 @@ async fn record_applied(
     };
     let mut unique = HashSet::new();
     let mut rows = Vec::new();
-    for completion in completions.iter().filter(|completion| unique.insert(completion.event)) {
+    for Report { completion, .. } in reports.iter().filter(|report| unique.insert(report.completion.event)) {
         if let Outcome::Applied { version, checksum } = &completion.outcome
             && let Some(ended) = ended.get(&completion.event)
             && let Some(configuration) = ended.configuration_id

@@ -17,6 +17,7 @@ pub mod complete;
 pub mod drift;
 pub mod event;
 pub mod event_id;
+pub mod group;
 pub mod instruction;
 pub mod poll;
 pub mod redrive;
