@@ -83,8 +83,13 @@ async fn watch_over(
         settings.listen = program.address().to_string();
         found.send_replace(Some(program.address()));
         let fall = falls.recv().await;
-        assert!(program.is_running(), "a server ended by itself:\n{}", program.log());
-        assert!(!program.log().contains("panicked"), "{}", program.log());
+        let log = program.log();
+        assert!(program.is_running(), "a server ended by itself:\n{log}");
+        assert!(!log.contains("panicked"), "{log}");
+        // Whoever called has been told of an error, too, and stops the test; here is what was behind it.
+        for line in log.lines().filter(|line| line.contains("\"ERROR\"")) {
+            println!("{line}");
+        }
         match fall {
             None => return program.stop().await,
             Some(Fall { gently: true, down }) => {

@@ -40,7 +40,7 @@ pub(crate) async fn read(
     let found = store::find(db, customer, &NameOrId::parse(name)).await?;
     let project = found.ok_or_else(|| Fault::not_found::<id::Project>(name))?;
     let membership = match member_identity(principal, Need::Read) {
-        Some(identity) => store::role_of(db, project.id, identity).await?,
+        Some(identity) => store::role_of(db, customer, project.id, identity).await?,
         None => None,
     };
     decide(principal, Need::Read, membership, name).map(|()| project)
@@ -60,7 +60,7 @@ pub(crate) async fn write(
     let live = found.filter(|project| project.deleted_at.is_none());
     let project = live.ok_or_else(|| Fault::not_found::<id::Project>(name))?;
     let membership = match member_identity(principal, Need::Write) {
-        Some(identity) => store::role_of(tx, project.id, identity).await?,
+        Some(identity) => store::role_of(tx, customer, project.id, identity).await?,
         None => None,
     };
     decide(principal, Need::Write, membership, name).map(|()| project)

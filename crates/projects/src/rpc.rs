@@ -133,7 +133,7 @@ impl Projects {
         convert::check_names(&req.customer_id, &req.project_id)?;
         let customer = call.customer(&self.deps.db, &req.customer_id).await?;
         let project = access::read(&self.deps.db, call.principal()?, customer.id, &req.project_id).await?;
-        let list = call.list(&store::MEMBERS, req.page).bind(project.id);
+        let list = call.list(&store::MEMBERS, req.page).bind(project.id).bind(customer.id);
         let (found, page) = list.fetch(&self.deps).await?;
         let found = found.iter().map(|member| convert::member(member, &customer.slug, &project.slug));
         Ok(pb::ListProjectMembersResponse { members: found.collect(), page: Some(page) })

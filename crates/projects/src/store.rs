@@ -39,9 +39,13 @@ pub(crate) const PROJECTS: ListSpec = ListSpec {
     id_column: "id",
 };
 
-/// The members of a project. `$1`: the project.
+/// The members of a project. `$1`: the project; `$2`: the customer.
 pub(crate) const MEMBERS: ListSpec = ListSpec {
-    select: concat!("SELECT ", member_columns!(), " FROM project_members WHERE project_id = $1"),
+    select: concat!(
+        "SELECT ",
+        member_columns!(),
+        " FROM project_members WHERE project_id = $1 AND customer_id = $2"
+    ),
     fields: &[
         Field { name: "identity_id", column: "identity_id", kind: FieldKind::Id("id"), sortable: false },
         Field { name: "role", column: "role", kind: FieldKind::Text, sortable: true },
@@ -162,11 +166,13 @@ pub(crate) async fn delete(tx: &mut Tx, id: Id<id::Project>) -> Result<(), Stora
 /// The role of an identity in a project, where it is a member.
 pub(crate) async fn role_of(
     source: impl Source,
+    customer: Id<id::Customer>,
     project: Id<id::Project>,
     identity: Id<id::Identity>,
 ) -> Result<Option<MemberRole>, StorageError> {
-    const FIND: &str = "SELECT role AS value FROM project_members WHERE project_id = $1 AND identity_id = $2";
-    query(FIND).bind(project).bind(identity).value(source).await
+    const FIND: &str = "SELECT role AS value FROM project_members \
+         WHERE project_id = $1 AND identity_id = $2 AND customer_id = $3";
+    query(FIND).bind(project).bind(identity).bind(customer).value(source).await
 }
 
 /// Whether an identity belongs to a customer.

@@ -13,8 +13,10 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::error::StorageError;
+use crate::journal::{Journal, Statement};
 use crate::notify::Notifier;
 use crate::occupancy::Held;
 use crate::query::{Query, query};
@@ -99,6 +101,7 @@ struct Inner {
     clock_offset_micros: AtomicI64,
     notifier: Notifier,
     telemetry: Telemetry,
+    journal: Journal,
     max_connections: u32,
     /// The file of an embedded database.
     path: Option<PathBuf>,
@@ -186,6 +189,7 @@ impl Db {
             clock_offset_micros: AtomicI64::new(0),
             notifier: Notifier::default(),
             telemetry,
+            journal: Journal::default(),
             max_connections: limits.max_connections,
             path,
             held: tokio::sync::Mutex::new(None),
@@ -227,6 +231,15 @@ impl Db {
     pub fn advance_clock(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         self.0.clock_offset_micros.fetch_add(micros, Ordering::SeqCst);
+    }
+
+    /// Every statement from now on, for tests of what all of them have in common.
+    pub fn statements(&self) -> UnboundedReceiver<Statement> {
+        self.0.journal.open()
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.0.journal
     }
 
     /// Where committed changes are announced.
@@ -297,6 +310,7 @@ impl Db {
     }
 
     async fn fetch(&self, query: Query) -> Result<Vec<Row>, StorageError> {
+        self.journal().note(None, &query);
         Ok(match &self.0.pool {
             Pool::Sqlite { read, .. } => query
                 .for_sqlite(self.clock_now())?

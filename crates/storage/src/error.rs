@@ -66,8 +66,10 @@ impl From<sqlx::Error> for StorageError {
                     _ => Self::Driver(error),
                 }
             }
+            // A server that goes down in the middle of an answer says something that is none.
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Self::Unavailable(error),

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Postgres, Sqlite};
 use crate::error::StorageError;
 use crate::row::{FromColumn, FromRow, Row};
 use crate::value::Value;
-use crate::{Db, Tx, dialect};
+use crate::{Db, Engine, Tx, dialect};
 
 /// The text of a statement. Parameters are `$1`, `$2`, ... on both engines, and `:now` is the stored clock.
 #[derive(Debug, Clone)]
@@ -64,6 +64,20 @@ impl Query {
     pub fn bind_all(mut self, values: impl IntoIterator<Item = Value>) -> Self {
         self.values.extend(values);
         self
+    }
+
+    /// Its text for an engine.
+    pub fn text(&self, engine: Engine) -> &str {
+        match (&self.sql, engine) {
+            (Sql::Same(text), _) => text,
+            (Sql::Each { sqlite, .. }, Engine::Sqlite) => sqlite,
+            (Sql::Each { postgres, .. }, Engine::Postgres) => postgres,
+        }
+    }
+
+    /// The values bound to it, from `$1` on.
+    pub fn bound(&self) -> &[Value] {
+        &self.values
     }
 
     /// Runs the statement and returns how many rows it touched.

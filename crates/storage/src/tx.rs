@@ -25,6 +25,8 @@ enum Inner {
 pub struct Tx {
     inner: Inner,
     db: Db,
+    /// Its number in the journal.
+    number: u64,
     now: Option<Timestamp>,
     changed: Vec<Id<Customer>>,
     observations: Vec<Observation>,
@@ -48,7 +50,8 @@ impl Tx {
             Pool::Postgres(pool) => pool.begin_with(postgres).await.map(Inner::Postgres),
         };
         let inner = db.noted(inner.map_err(StorageError::from))?;
-        Ok(Self { inner, db, now: None, changed: Vec::new(), observations: Vec::new() })
+        let number = db.journal().begin();
+        Ok(Self { inner, db, number, now: None, changed: Vec::new(), observations: Vec::new() })
     }
 
     /// The instruments of the database handle.
@@ -122,6 +125,7 @@ impl Tx {
 
     pub(crate) async fn execute(&mut self, query: Query) -> Result<u64, StorageError> {
         self.telemetry().metrics().database.statement();
+        self.db.journal().note(Some(self.number), &query);
         Ok(match &mut self.inner {
             Inner::Sqlite(tx) => {
                 query.for_sqlite(self.db.clock_now())?.execute(&mut **tx).await?.rows_affected()
@@ -134,6 +138,7 @@ impl Tx {
 
     pub(crate) async fn fetch(&mut self, query: Query) -> Result<Vec<Row>, StorageError> {
         self.telemetry().metrics().database.statement();
+        self.db.journal().note(Some(self.number), &query);
         Ok(match &mut self.inner {
             Inner::Sqlite(tx) => query
                 .for_sqlite(self.db.clock_now())?
