@@ -54,10 +54,11 @@ pub async fn revoke(
     customer: Id<Customer>,
     revocation: Revocation<'_>,
 ) -> Result<Timestamp, Fault> {
+    // Saying it again without an expiry tells nothing new.
     const REVOKE: &str = "INSERT INTO revoked_tokens \
          (customer_id, jti, revoked_by, reason, revoked_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (customer_id, jti) DO UPDATE SET expires_at = CASE \
-         WHEN excluded.expires_at > revoked_tokens.expires_at THEN excluded.expires_at \
+         WHEN $7 = TRUE AND excluded.expires_at > revoked_tokens.expires_at THEN excluded.expires_at \
          ELSE revoked_tokens.expires_at END \
          RETURNING revoked_at AS value";
     const END: &str =
@@ -73,6 +74,7 @@ pub async fn revoke(
         .bind(revocation.reason)
         .bind(now)
         .bind(revocation.expires_at.map_or(latest, |expires_at| expires_at.min(latest)))
+        .bind(revocation.expires_at.is_some())
         .value(&mut *tx)
         .await?;
     if let Some(id) = issued {

@@ -5,6 +5,7 @@
 mod byok;
 mod catalog;
 mod history;
+mod races;
 mod revocations;
 mod rollback;
 mod triggers;

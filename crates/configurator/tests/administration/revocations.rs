@@ -149,8 +149,9 @@ async fn a_second_revocation_changes_nothing(db: TestDb) {
     db.db.advance_clock(std::time::Duration::from_secs(60));
     let message =
         RevokeUserTokenRequest { expires_at: Some(on_the_wire(world.now().await)), ..revocation("jti-1") };
-    let second = world.revoke(&world.worker, message).await.unwrap().into_inner();
-    assert_eq!(first, second);
+    for again in [message, revocation("jti-1")] {
+        assert_eq!(world.revoke(&world.worker, again).await.unwrap().into_inner(), first);
+    }
     assert_eq!((world.revoked().await.0, world.kept().await.len()), (1, 1));
 }
 
