@@ -1,8 +1,8 @@
 //! Wake-ups between the processes that share a PostgreSQL database.
 //!
 //! Nothing here runs inside a write transaction, because a NOTIFY there makes commits take turns. Changes are
-//! passed on after their commit, coalesced; and once a second each process asks in one statement whether the sequence
-//! of a customer that somebody waits for has moved, so that a lost wake-up costs a second and never a change.
+//! passed on after their commit, coalesced; and once a second each process asks in one statement whether the sequence of
+//! a customer that somebody waits for has moved, so that a lost wake-up costs a second and never a change.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -64,7 +64,7 @@ async fn pass_on(
     let mut safety = tokio::time::interval(SAFETY_POLL);
     coalesce.set_missed_tick_behavior(MissedTickBehavior::Delay);
     safety.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heads = HashMap::new();
+    let mut known = Known::default();
     // Its own notifications come back to a process, which has told its waiters already.
     let origin = format!("{ORIGIN}{}", Id::<Customer>::new(db.clock_now()));
     loop {
@@ -87,39 +87,50 @@ async fn pass_on(
                 wakeups.notifications.inc();
                 waiting.retain(|id| !ids.contains(id));
             }
-            _ = safety.tick() => look(db, &mut heads).await?,
+            _ = safety.tick() => look(db, &mut known).await?,
         }
     }
+}
+
+/// What the last safety polls found.
+#[derive(Default)]
+struct Known {
+    /// The sequences of the customers that somebody waited for.
+    heads: HashMap<Id<Customer>, i64>,
+    /// The sum of all sequences, at the last poll and the one before.
+    sums: [Option<i64>; 2],
 }
 
 crate::row! {
     struct Head {
-        customer_id: Id<Customer>,
+        customer_id: Option<Id<Customer>>,
         head: i64,
     }
 }
 
-/// Asks what moved since the last time, of those customers that somebody waits for. Who was not waited for then may
-/// have moved unseen between the waiter's first read and now, and is announced, too.
-async fn look(db: &Db, heads: &mut HashMap<Id<Customer>, i64>) -> Result<(), StorageError> {
-    const HEADS: &str = "SELECT customer_id, head FROM customer_sequences WHERE customer_id = ANY($1)";
-    let awaited = db.notifier().awaited();
-    if awaited.is_empty() {
-        heads.clear();
-        return Ok(());
-    }
+/// Wakes those whose customer's sequence has moved since the last time.
+///
+/// Of a customer that nobody waited for then, it is not known. But whoever waits now has read for himself since the
+/// poll before the last, so where no sequence at all has moved since that, nothing was missed.
+async fn look(db: &Db, known: &mut Known) -> Result<(), StorageError> {
+    const HEADS: &str = "SELECT customer_id, head FROM customer_sequences WHERE customer_id = ANY($1) \
+         UNION ALL SELECT CAST(NULL AS UUID), CAST(COALESCE(SUM(head), 0) AS BIGINT) FROM customer_sequences";
     let wakeups = &db.telemetry().metrics().wakeups;
     wakeups.safety_polls.inc();
-    let ids = awaited.iter().map(|id| id.uuid()).collect();
-    let now: Vec<Head> = query(HEADS).bind(Value::Uuids(ids)).all(db).await?;
-    let now: HashMap<_, _> = now.into_iter().map(|row| (row.customer_id, row.head)).collect();
-    for (customer, head) in &now {
-        if heads.get(customer) != Some(head) {
+    let awaited = db.notifier().awaited().iter().map(|id| id.uuid()).collect();
+    let rows: Vec<Head> = query(HEADS).bind(Value::Uuids(awaited)).all(db).await?;
+    let sum = rows.iter().find(|row| row.customer_id.is_none()).map(|row| row.head);
+    let [last, before] = known.sums;
+    let is_quiet = sum == before;
+    let heads: HashMap<_, _> = rows.iter().filter_map(|row| Some((row.customer_id?, row.head))).collect();
+    for (customer, head) in &heads {
+        let has_moved = known.heads.get(customer).map_or(!is_quiet, |known| known != head);
+        if has_moved {
             wakeups.woken(Wakeup::SafetyPoll);
             db.notifier().announce_from_elsewhere(*customer);
         }
     }
-    *heads = now;
+    *known = Known { heads, sums: [sum, last] };
     Ok(())
 }
 
