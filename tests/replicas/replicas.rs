@@ -1,0 +1,116 @@
+//! Three server processes on one PostgreSQL.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use agentrouter_api::configurator::ConfigurationEvent;
+use agentrouter_storage::Target;
+use tokio::time::{Instant, sleep};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::common::plane::{change, claim, complete, poll};
+use crate::common::program::{PATIENCE, Program, Settings};
+use crate::common::{Api, OPERATOR_KEY};
+
+/// A claim that outlasts every test.
+pub(crate) const LEASE: Duration = Duration::from_mins(5);
+
+pub(crate) struct Replicas {
+    pub(crate) programs: Vec<Program>,
+    pub(crate) settings: Vec<Settings>,
+    _data_dir: tempfile::TempDir,
+}
+
+impl Replicas {
+    /// Starts them, each at an address that it keeps.
+    pub(crate) async fn start(target: &Target) -> Self {
+        Self::with(target, &[]).await
+    }
+
+    /// Starts them with these variables, too.
+    pub(crate) async fn with(target: &Target, environment: &[(&'static str, &str)]) -> Self {
+        const KEK: &str = "shared:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+        let data_dir = tempfile::tempdir().unwrap();
+        let mut replicas = Self { programs: Vec::new(), settings: Vec::new(), _data_dir: data_dir };
+        for number in 0..3 {
+            let folder = replicas._data_dir.path().join(number.to_string());
+            let mut settings = Settings::new(&folder, target);
+            settings.listen = free_address();
+            settings.environment.push(("AGENTROUTER_KEK", KEK.to_owned()));
+            settings.environment.extend(environment.iter().map(|(name, value)| (*name, (*value).to_owned())));
+            replicas.programs.push(Program::start(&settings).await);
+            replicas.settings.push(settings);
+        }
+        replicas
+    }
+
+    pub(crate) fn api(&self, number: usize, token: &str) -> Api {
+        self.programs[number].api(token)
+    }
+
+    pub(crate) fn operator(&self, number: usize) -> Api {
+        self.api(number, OPERATOR_KEY)
+    }
+
+    pub(crate) fn url(&self, number: usize) -> String {
+        self.programs[number].base_url()
+    }
+
+    pub(crate) async fn stop(self) {
+        for program in self.programs {
+            program.stop().await;
+        }
+    }
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// What a client does that was told so: tries again what is UNAVAILABLE, at the next replica, and nothing else. How
+/// often it had to.
+pub(crate) async fn retried<T, F>(mut call: impl FnMut(usize) -> F) -> (T, usize)
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    for attempt in 0.. {
+        match call(attempt).await {
+            Ok(answer) => return (answer, attempt),
+            Err(status) => {
+                assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                assert!(Instant::now() < deadline, "it never comes back: {status:?}");
+                let told = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                sleep(told.unwrap_or(Duration::from_millis(50)).min(Duration::from_secs(1))).await;
+            }
+        }
+    }
+    unreachable!("the attempts have no end")
+}
+
+/// Takes a change to a workspace: changed at one replica, polled for at the next, claimed and completed at the third.
+pub(crate) async fn deliver(
+    replicas: &Replicas,
+    turn: usize,
+    customer: &str,
+    token: &str,
+    weight: i32,
+) -> ConfigurationEvent {
+    let (operator, at) =
+        (replicas.operator(turn % 3), |number: usize| replicas.api((turn + number) % 3, token));
+    let (polling, claiming, completing) = (at(1), at(2), at(0));
+    let (events, ()) = tokio::join!(async { retried(|_| poll(&polling, PATIENCE)).await.0 }, async {
+        retried(|_| change(&operator, customer, weight)).await.0
+    },);
+    let event = match events.into_iter().next() {
+        Some(event) => event,
+        // The poll ended with its server.
+        None => retried(|_| poll(&polling, PATIENCE)).await.0.remove(0),
+    };
+    let held = retried(|_| claim(&claiming, &event.id, "worker", LEASE)).await.0;
+    assert!(held.success, "{held:?}");
+    assert!(retried(|_| complete(&completing, &event.id, &held.claim_token)).await.0);
+    event
+}
