@@ -51,6 +51,11 @@ pub(crate) fn start(db: &Db, presence: &Arc<Presence>, shutdown: &CancellationTo
         let (watching, db) = (Arc::clone(&watching), watching_db.clone());
         async move { agentrouter_webhooks::tell_presence(&db, &watching).await.map(|_| ()) }
     });
+    let purge_db = db.clone();
+    every(&mut jobs, "purge", SWEEP, shutdown, move || {
+        let db = purge_db.clone();
+        async move { agentrouter_tenancy::finish_purges(&db).await.map(|_| ()) }
+    });
     let sweep_db = db.clone();
     every(&mut jobs, "sweep", SWEEP, shutdown, move || sweep(sweep_db.clone()));
     jobs

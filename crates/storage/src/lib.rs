@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod idempotency;
 pub mod list;
 pub mod pulse;
+pub mod purge;
 pub mod scope;
 
 mod db;

@@ -8,7 +8,7 @@ use agentrouter_rpc::{Call, Deps, Write, into_status};
 use agentrouter_storage::scope::CustomerScope;
 use tonic::{Request, Response, Status};
 
-use crate::{convert, service, store};
+use crate::{convert, purge, service, store};
 
 /// `agentrouter.tenancy.v1.TenancyService`.
 #[derive(Debug, Clone)]
@@ -90,10 +90,32 @@ impl Tenancy {
         if let Some(answer) = write.replay()? {
             return Ok(answer);
         }
-        let archived = service::lock_any(write.tx(), &req.customer_id).await?;
+        let archived = service::lock_any(write.tx(), &req.customer_id, false).await?;
         call.check_customer_header(&CustomerScope { id: archived.id, slug: archived.slug.clone() })?;
         let customer = service::undelete(write.tx(), &archived).await?;
         write.commit(customer.id, customer.id, convert::customer(customer)).await
+    }
+
+    async fn purge(
+        &self,
+        call: Call,
+        req: pb::PurgeCustomerRequest,
+    ) -> Result<pb::PurgeCustomerResponse, Fault> {
+        if req.customer_id.is_empty() {
+            return Err(Fault::invalid_field("customer_id", "is required"));
+        }
+        let mut write = Write::begin(&self.deps, &call, &req).await?;
+        if let Some(answer) = write.replay()? {
+            return Ok(answer);
+        }
+        let customer = service::lock_any(write.tx(), &req.customer_id, true).await?;
+        call.check_customer_header(&CustomerScope { id: customer.id, slug: customer.slug.clone() })?;
+        purge::begin(write.tx(), &customer).await?;
+        // What says that it is gone cannot stand in what is gone.
+        let own = call.principal()?.customer;
+        let answer = write.commit(own, customer.id, pb::PurgeCustomerResponse {}).await?;
+        purge::finish(&self.deps.db, customer.id).await?;
+        Ok(answer)
     }
 }
 
@@ -149,8 +171,9 @@ impl TenancyService for Tenancy {
 
     async fn purge_customer(
         &self,
-        _request: Request<pb::PurgeCustomerRequest>,
+        request: Request<pb::PurgeCustomerRequest>,
     ) -> Result<Response<pb::PurgeCustomerResponse>, Status> {
-        Err(into_status(Fault::unimplemented("PurgeCustomer")))
+        let (call, req) = Call::open(request)?;
+        self.purge(call, req).await.map(Response::new).map_err(into_status)
     }
 }

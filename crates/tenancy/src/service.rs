@@ -73,9 +73,9 @@ pub(crate) async fn undelete(tx: &mut Tx, archived: &Customer) -> Result<Custome
     Ok(customer)
 }
 
-/// Holds a customer, archived or not, by the name in a request.
-pub(crate) async fn lock_any(tx: &mut Tx, name: &str) -> Result<Customer, Fault> {
-    let found = store::lock_any(tx, &NameOrId::parse(name)).await?;
+/// Holds a customer, archived or not, by the name in a request; with `being_purged` even one that cannot come back.
+pub(crate) async fn lock_any(tx: &mut Tx, name: &str, being_purged: bool) -> Result<Customer, Fault> {
+    let found = store::lock_any(tx, &NameOrId::parse(name), being_purged).await?;
     found.ok_or_else(|| Fault::not_found::<id::Customer>(name))
 }
 

@@ -23,9 +23,13 @@ const FIELDS: &[Field] = &[
     Field { name: "labels", column: "labels", kind: FieldKind::Labels, sortable: false },
 ];
 
-/// All customers. `$1`: whether archived ones, too.
+/// All customers but those that are being purged. `$1`: whether archived ones, too.
 pub(crate) const ALL: ListSpec = ListSpec {
-    select: concat!("SELECT ", columns!(), " FROM customers WHERE (deleted_at IS NULL OR $1 = TRUE)"),
+    select: concat!(
+        "SELECT ",
+        columns!(),
+        " FROM customers WHERE (deleted_at IS NULL OR $1 = TRUE) AND purge_began_at IS NULL"
+    ),
     fields: FIELDS,
     default_order: "customer_id",
     id_column: "id",
@@ -36,7 +40,7 @@ pub(crate) const ONE: ListSpec = ListSpec {
     select: concat!(
         "SELECT ",
         columns!(),
-        " FROM customers WHERE (deleted_at IS NULL OR $1 = TRUE) AND id = $2"
+        " FROM customers WHERE (deleted_at IS NULL OR $1 = TRUE) AND purge_began_at IS NULL AND id = $2"
     ),
     ..ALL
 };
@@ -59,18 +63,24 @@ pub(crate) async fn lock(tx: &mut Tx, id: Id<id::Customer>) -> Result<Option<Cus
     query(LOCK).bind(id).optional(tx).await
 }
 
-/// Holds the row of a customer, archived or not, until the transaction ends.
+/// Holds the row of a customer, archived or not, until the transaction ends; with `being_purged` even one that cannot
+/// come back.
 pub(crate) async fn lock_any(
     tx: &mut Tx,
     name: &NameOrId<id::Customer>,
+    being_purged: bool,
 ) -> Result<Option<Customer>, StorageError> {
-    const BY_SLUG: &str =
-        concat!("UPDATE customers SET revision = revision WHERE slug = $1 RETURNING ", columns!());
-    const BY_ID: &str =
-        concat!("UPDATE customers SET revision = revision WHERE id = $1 RETURNING ", columns!());
+    const BY_SLUG: &str = concat!(
+        "UPDATE customers SET revision = revision WHERE slug = $1 AND (purge_began_at IS NULL OR $2 = TRUE) RETURNING ",
+        columns!()
+    );
+    const BY_ID: &str = concat!(
+        "UPDATE customers SET revision = revision WHERE id = $1 AND (purge_began_at IS NULL OR $2 = TRUE) RETURNING ",
+        columns!()
+    );
     match name {
-        NameOrId::Slug(slug) => query(BY_SLUG).bind(slug).optional(tx).await,
-        NameOrId::Id(id) => query(BY_ID).bind(*id).optional(tx).await,
+        NameOrId::Slug(slug) => query(BY_SLUG).bind(slug).bind(being_purged).optional(tx).await,
+        NameOrId::Id(id) => query(BY_ID).bind(*id).bind(being_purged).optional(tx).await,
     }
 }
 
@@ -160,4 +170,38 @@ pub(crate) async fn has_operator_key_elsewhere(
          AND api_keys.revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > $2) \
          AND customers.deleted_at IS NULL AND customers.id <> $1) AS value";
     Ok(query(FIND).bind(customer).bind(now).value(tx).await?.unwrap_or(false))
+}
+
+/// Marks an archived customer as one that is being purged.
+pub(crate) async fn mark_purge(tx: &mut Tx, id: Id<id::Customer>) -> Result<(), StorageError> {
+    const MARK: &str = "UPDATE customers SET purge_began_at = :now \
+         WHERE id = $1 AND deleted_at IS NOT NULL AND purge_began_at IS NULL";
+    query(MARK).bind(id).execute(tx).await?;
+    Ok(())
+}
+
+/// The customers that are being purged.
+pub(crate) async fn marked(source: impl Source) -> Result<Vec<Id<id::Customer>>, StorageError> {
+    const MARKED: &str = "SELECT id AS value FROM customers WHERE purge_began_at IS NOT NULL ORDER BY id";
+    query(MARKED).values(source).await
+}
+
+/// Takes the row of a customer that was purged.
+pub(crate) async fn delete_marked(tx: &mut Tx, id: Id<id::Customer>) -> Result<(), StorageError> {
+    const DELETE: &str = "DELETE FROM customers WHERE id = $1 AND purge_began_at IS NOT NULL";
+    query(DELETE).bind(id).execute(tx).await?;
+    Ok(())
+}
+
+/// Remembers the highest number among the workspaces of a customer. The caller holds the lock under which numbers are
+/// given.
+pub(crate) async fn keep_highest_number(tx: &mut Tx, id: Id<id::Customer>) -> Result<(), StorageError> {
+    const KEEP: &str = "INSERT INTO retired_workspace_numbers (highest) \
+         SELECT MAX(number) FROM workspaces WHERE customer_id = $1 HAVING MAX(number) IS NOT NULL \
+         ON CONFLICT (highest) DO NOTHING";
+    const LOWER: &str = "DELETE FROM retired_workspace_numbers \
+         WHERE highest < (SELECT MAX(highest) FROM retired_workspace_numbers)";
+    query(KEEP).bind(id).execute(&mut *tx).await?;
+    query(LOWER).execute(tx).await?;
+    Ok(())
 }

@@ -28,7 +28,6 @@ agentrouter_testkit::on_both_engines!(
     an_update_names_every_violation,
     an_update_without_a_change_keeps_the_etag,
     a_stale_etag_is_aborted,
-    purging_waits_for_a_later_version,
 );
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -300,11 +299,4 @@ async fn a_stale_etag_is_aborted(db: TestDb) {
     let unchanged = pb::UpdateCustomerRequest { etag: made.etag.clone(), ..update("acme") };
     assert_eq!(refused(world.tenancy.update_customer(by(&world.operator, unchanged)).await), stale);
     assert_eq!(world.get("acme").await.unwrap().into_inner(), fresh);
-}
-
-async fn purging_waits_for_a_later_version(db: TestDb) {
-    let world = World::new(db).await;
-    let message = pb::PurgeCustomerRequest { customer_id: "default".into() };
-    let refusal = refused(world.tenancy.purge_customer(by(&world.operator, message)).await);
-    assert_eq!(refusal, (Code::Unimplemented, "UNIMPLEMENTED".to_owned()));
 }

@@ -6,6 +6,7 @@ mod archive;
 mod customers;
 mod isolation;
 mod lists;
+mod purge;
 mod writes;
 
 use agentrouter_api::tenancy as pb;
