@@ -141,13 +141,16 @@ async fn keep_superseded(
     configuration: Id<Configuration>,
     position: i64,
 ) -> Result<(), StorageError> {
+    // Its successor is looked for where the history is in order, and among what is open.
     const KEEP: &str = "INSERT INTO liaison_configuration_events (id, customer_id, workspace_id, configuration_id, user_id, \
              config_type, key_id, event_type, version, status, position, attempt, stuck, is_open, lease_micros, worker_id, \
              claimed_by, outcome, error_message, created_at, completed_at, superseded_by) \
          SELECT $1, c.customer_id, $2, c.id, c.user_id, c.config_type, c.key_id, v.event_type, v.version, 'superseded', \
              v.position, 0, FALSE, FALSE, 0, '', '', '', '', v.created_at, :now, \
-             (SELECT n.id FROM liaison_configuration_events n WHERE n.workspace_id = $2 AND n.configuration_id = $3 \
-              AND n.version > v.version ORDER BY n.version, n.position LIMIT 1) \
+             COALESCE((SELECT n.id FROM liaison_configuration_events n WHERE n.workspace_id = $2 AND n.is_open = FALSE \
+                 AND n.position > v.position AND n.configuration_id = $3 AND n.version > v.version ORDER BY n.position LIMIT 1), \
+             (SELECT n.id FROM liaison_configuration_events n WHERE n.workspace_id = $2 AND n.is_open = TRUE \
+                 AND n.position > v.position AND n.configuration_id = $3 AND n.version > v.version ORDER BY n.position LIMIT 1)) \
          FROM liaison_configurations c JOIN liaison_configuration_versions v ON v.configuration_id = c.id \
          WHERE c.id = $3 AND v.position = $4 AND v.version < c.version \
          ON CONFLICT (id) DO NOTHING";
