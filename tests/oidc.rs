@@ -104,7 +104,8 @@ impl World {
 }
 
 fn reason(answer: &Value) -> String {
-    answer["details"][0]["reason"].as_str().unwrap_or_default().to_owned()
+    let details = answer["details"].as_array().into_iter().flatten();
+    details.filter_map(|detail| detail["reason"].as_str()).collect()
 }
 
 fn invalid() -> (u16, String) {
@@ -145,14 +146,15 @@ async fn a_mapped_user_signs_in(db: TestDb) {
     let response = world.server.rest(Method::POST, "/v1/sessions", Some(json!({"oidc_token": token}))).await;
     assert_eq!(response.status(), 400);
     // The session makes no other one, and the audit log tells who came.
-    let again =
-        world.server.rest_as(&format!("Bearer {session}"), Method::POST, "/v1/sessions", Some(json!({})));
-    assert_eq!(again.await.status(), 403);
+    let bearer = format!("Bearer {session}");
+    let again = world.server.rest_as(&bearer, Method::POST, "/v1/sessions", Some(json!({}))).await;
+    assert_eq!(again.status(), 403);
     let audit =
         world.server.ok(Method::GET, "/v1/customers/acme/audit-entries?page.page_size=100", None).await;
     let entries = audit["audit_entries"].as_array().unwrap();
-    let signed_in =
-        entries.iter().find(|entry| entry["actor_kind"] == "oidc_token" && entry["outcome"] == "succeeded");
+    let signed_in = entries
+        .iter()
+        .find(|entry| entry["actor_kind"] == "oidc_token" && entry["outcome"] == "AUDIT_OUTCOME_SUCCEEDED");
     assert_eq!(signed_in.unwrap()["identity_id"], ada["id"], "{audit}");
     assert!(!audit.to_string().contains(&token));
     world.server.stop().await;
@@ -319,7 +321,7 @@ async fn keys_are_read_anew_and_only_where_they_should_be(db: TestDb) {
     world.session(&direct).await;
     // Without a name, the one key that fits; the symmetric one beside it never does.
     let unnamed = world.issuer.sign(&claims, &json!({"kid": null})).await;
-    assert_eq!(world.refused(&unnamed).await, invalid(), "a name that is no text");
+    world.session(&unnamed).await;
     for path in ["/redirecting", "/large"] {
         let token = world.issuer.sign(&world.claims(path, "ada"), &json!({})).await;
         assert_eq!(world.refused(&token).await, (503, "OIDC_ISSUER_UNAVAILABLE".to_owned()), "{path}");

@@ -6,6 +6,8 @@
 mod common;
 mod surface;
 
+#[path = "operations/backup.rs"]
+mod backup;
 #[path = "operations/copying.rs"]
 mod copying;
 #[path = "operations/populated.rs"]
@@ -18,6 +20,7 @@ mod sealing;
 use std::process::{Output, Stdio};
 
 use agentrouter_testkit::on_both_engines;
+use backup::a_restored_backup_serves_and_brings_workers_back;
 use copying::{
     a_copy_needs_an_empty_target, a_copy_needs_an_unused_source, an_installation_moves_to_the_other_engine,
 };
@@ -32,6 +35,7 @@ on_both_engines!(
     an_installation_moves_to_the_other_engine,
     a_copy_needs_an_empty_target,
     a_copy_needs_an_unused_source,
+    a_restored_backup_serves_and_brings_workers_back,
 );
 
 /// The `agentrouter` program with these arguments and nothing else in its environment.

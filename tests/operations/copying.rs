@@ -6,8 +6,8 @@ use agentrouter_testkit::{TestDb, postgres, sqlite};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::common::{KEK, TestServer};
 use crate::common::program::{Program, Settings};
+use crate::common::{KEK, TestServer};
 use crate::populated::{populate, works};
 use crate::{failed, ran};
 

@@ -22,9 +22,8 @@ pub(crate) struct Given {
 /// Two tenants on whom every RPC was called, and a third one with a worker in the middle of its work.
 pub(crate) async fn populate(server: &TestServer) -> Given {
     let client = Client(Endpoint::new(server.base_url.clone()).unwrap().connect().await.unwrap());
-    let db = &server.test_db.db;
     for (customer, suffix) in [("initech", "-i"), ("umbrella", "-u")] {
-        let tenant = Tenant::create(&client, db, OPERATOR_KEY, Names { customer, suffix }).await;
+        let tenant = Tenant::create(&client, OPERATOR_KEY, Names { customer, suffix }).await;
         for rpc in RPCS.iter().filter(|rpc| rpc.is_served && keeps(rpc.name)) {
             let request = tenant.request(rpc, crate::surface::tenant::Form::Slug);
             let token = tenant.rightful(rpc);

@@ -5,13 +5,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::postgres::{Cluster, Durability};
+use crate::postgres::{self, Cluster, Durability};
 use crate::process::cargo;
 use crate::tools::Tool;
 
 /// Runs `cargo test` on the whole workspace, or as `args` say.
 ///
-/// The tests find a PostgreSQL in `AGENTROUTER_TEST_POSTGRES_URL`, grpcurl in
+/// The tests find a PostgreSQL in `AGENTROUTER_TEST_POSTGRES_URL`, its programs in
+/// `AGENTROUTER_TEST_POSTGRES_BIN`, grpcurl in
 /// `AGENTROUTER_TEST_GRPCURL`, and an OpenID Connect issuer in `AGENTROUTER_TEST_OIDC_PROVIDER`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let grpcurl = Tool::Grpcurl.path()?;
@@ -25,6 +26,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     command
         .args(args)
         .env("AGENTROUTER_TEST_POSTGRES_URL", cluster.url())
+        .env("AGENTROUTER_TEST_POSTGRES_BIN", postgres::binaries()?)
         .env("AGENTROUTER_TEST_GRPCURL", grpcurl)
         .env("AGENTROUTER_TEST_OIDC_PROVIDER", oidc_provider);
     let (totals, passed) = counted(&mut command)?;

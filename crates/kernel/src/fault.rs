@@ -252,7 +252,7 @@ macro_rules! reasons {
             reasons!(@match resource, $suffix,
                 "CUSTOMER", "PROJECT", "MEMBER", "IDENTITY", "WORKSPACE", "CONFIGURATION", "EVENT",
                 "API_KEY", "PROVIDER", "CREDENTIAL", "AUDIT_ENTRY", "TOKEN", "SESSION", "MCP_SERVER",
-                "MCP_PROFILE", "WEBHOOK", "WEBHOOK_DELIVERY", "UPGRADE")
+                "MCP_PROFILE", "WEBHOOK", "WEBHOOK_DELIVERY", "UPGRADE", "EXTERNAL_SUBJECT")
         }
     };
     (@match $resource:ident, $suffix:literal, $($known:literal),*) => {
