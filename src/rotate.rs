@@ -64,8 +64,15 @@ pub(crate) async fn follow(deps: Deps, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(keks::FOLLOW_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            if let Err(error) = keks::follow_rotations(&deps.db, &deps.keyring).await {
-                tracing::error!(%error, "the key-encryption keys of this server are not those of the database");
+            match keks::follow_rotations(&deps.db, &deps.keyring).await {
+                Ok(()) => {}
+                // The database is away, which says nothing of the keys.
+                Err(keks::KeyringError::Storage(error)) => {
+                    tracing::warn!(%error, "rotations of the key-encryption key cannot be followed right now");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the key-encryption keys of this server are not those of the database");
+                }
             }
         }
     };

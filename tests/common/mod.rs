@@ -42,8 +42,15 @@ pub struct TestServer {
 impl TestServer {
     /// Starts a server over an empty, migrated database.
     pub async fn start(test_db: TestDb) -> Self {
+        Self::start_with(test_db, |_| {}).await
+    }
+
+    /// Starts a server whose configuration was changed.
+    pub async fn start_with(test_db: TestDb, change: impl FnOnce(&mut Config)) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
-        let running = server::start(config(data_dir.path(), test_db.target.clone())).await.unwrap();
+        let mut config = config(data_dir.path(), test_db.target.clone());
+        change(&mut config);
+        let running = server::start(config).await.unwrap();
         let base_url = format!("http://{}", running.address);
         Self { running, base_url, http: Client::new(), test_db, _data_dir: data_dir }
     }
@@ -109,7 +116,10 @@ pub fn config(data_dir: &std::path::Path, target: Target) -> Config {
         store: StoreConfig { data_dir: data_dir.to_owned(), target, max_connections: 8 },
         log: String::new(),
         observability: Observability::default(),
+        full_syncs_per_second: None,
+        webhook_allow_private: true,
         allow_weak_bootstrap_key: false,
+        oidc_issuers: Vec::new(),
         secrets: Secrets { bootstrap_key: Some(Secret::new(OPERATOR_KEY)), keyring: Some(keyring) },
     }
 }
