@@ -270,7 +270,7 @@ pub(crate) async fn sealed(
         query(STORED).bind(customer).bind(user_id).bind(key_address).all(&deps.db).await?;
     let sealed = |row: CredentialRow| {
         let aad = owner.aad(row.id);
-        (row.id.to_string(), Sealed { version: row.version, sealed: row.sealed, aad })
+        (row.id.to_string(), Sealed { version: row.version, bytes: row.sealed, aad })
     };
     Ok(rows.into_iter().map(sealed).collect())
 }

@@ -25,7 +25,7 @@ row! {
 /// A credential as it is stored, with what it is bound to.
 pub(crate) struct Sealed {
     pub(crate) version: i64,
-    pub(crate) sealed: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     pub(crate) aad: Aad,
 }
 
@@ -58,7 +58,7 @@ pub(crate) async fn reveal(
         let Some(row) = stored.get(&credential.id).filter(|row| row.version == credential.version) else {
             continue;
         };
-        let plain = deps.keyring.open(&row.aad, &row.sealed)?;
+        let plain = deps.keyring.open(&row.aad, &row.bytes)?;
         let text = plain.into_text().ok_or_else(|| Fault::internal("a credential is not text"))?;
         text.expose().clone_into(&mut credential.value);
     }
@@ -70,7 +70,7 @@ async fn of_providers(deps: &Deps, customer: Id<Customer>) -> Result<HashMap<Str
     let rows: Vec<ProviderCredential> = query(SEALED).bind(customer).all(&deps.db).await?;
     let sealed = |row: ProviderCredential| {
         let aad = provider_credential_aad(customer, row.provider_id, row.id);
-        (row.id.to_string(), Sealed { version: row.version, sealed: row.sealed, aad })
+        (row.id.to_string(), Sealed { version: row.version, bytes: row.sealed, aad })
     };
     Ok(rows.into_iter().map(sealed).collect())
 }
