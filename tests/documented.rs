@@ -14,7 +14,7 @@ on_both_engines!(
     customers,
     projects_and_members,
     the_configurator,
-    what_is_not_served_yet_says_so,
+    upgrades,
     errors_are_json,
     a_body_may_come_as_curl_sends_it,
 );
@@ -164,19 +164,49 @@ async fn the_configurator(db: TestDb) {
     server.stop().await;
 }
 
-async fn what_is_not_served_yet_says_so(db: TestDb) {
+async fn upgrades(db: TestDb) {
     let server = TestServer::start(db).await;
-    let caller = caller(&server, "");
-    for (method, path) in [
-        (Method::POST, "/configurator/v1/dataplane-url"),
-        (Method::POST, "/configurator/v1/user-tokens/jti-1:revoke"),
-        (Method::DELETE, "/configurator/v1/byok-backends/user-1"),
-        (Method::POST, "/configurator/v1/dataplane-upgrade/cancel"),
-    ] {
-        let body = (method == Method::POST).then(|| json!({}));
-        let (status, answer) = caller.answer(method, path, body).await;
-        assert_eq!((status, answer["code"].as_i64()), (501, Some(12)), "{path}: {answer}");
-        assert_eq!(answer["details"][0]["reason"], "UNIMPLEMENTED");
+    for prefix in WAYS {
+        let caller = caller(&server, prefix);
+        let post = async |path: &str, body: Value| {
+            caller.ok(Method::POST, &format!("/configurator/v1/{path}"), Some(body)).await
+        };
+        let trigger = json!({
+            "config_type": "CONFIG_TYPE_DATAPLANE_UPGRADE", "workspace_id": "default",
+            "metadata": {"target_version": "2.0.0", "values": {"size": "small"}},
+        });
+        let upgrade = post("trigger", trigger).await["event_ids"][0].take();
+        let upgrade = upgrade.as_str().unwrap();
+        let polled = caller.ok(Method::GET, "/configurator/v1/pending-events", None).await;
+        let event = polled["events"].as_array().unwrap().iter().find(|event| event["id"] == upgrade).unwrap();
+        assert_eq!(event["metadata"], json!({"target_version": "2.0.0", "values": {"size": "small"}}));
+        post("acknowledge-event", json!({"event_id": upgrade, "worker_id": "worker-1"})).await;
+        let parked = json!({"phase": "UPGRADE_PHASE_NEEDS_CREDENTIALS", "required_credentials": ["chart"]});
+        let reported = post(&format!("dataplane-upgrades/{upgrade}:report"), parked).await;
+        assert_eq!(
+            caller.ok(Method::GET, &format!("/configurator/v1/dataplane-upgrades/{upgrade}"), None).await,
+            reported
+        );
+        let login = json!({"slot": "chart", "registry": "r.example", "username": "u", "password": "p"});
+        let submission =
+            json!({"upgrade_event_id": upgrade, "credentials": [login], "persist_in_cluster": true});
+        let submitted = post("dataplane-upgrade-credentials", submission).await;
+        assert!(submitted["credentials_id"].as_str().unwrap().starts_with("cred_"), "{submitted}");
+        assert_eq!(submitted["success"], true);
+        post("complete-event", json!({"event_id": upgrade, "success": true})).await;
+        let named = json!({"upgrade_event_id": upgrade});
+        assert_eq!(post("dataplane-upgrade/cancel", named.clone()).await, json!({"success": true}));
+        let rolled_back = post("dataplane-upgrade/rollback", named).await;
+        let rollback = rolled_back["rollback_event_id"].as_str().unwrap();
+        assert_eq!(rolled_back["success"], true);
+        post("acknowledge-event", json!({"event_id": rollback, "worker_id": "worker-1"})).await;
+        post("complete-event", json!({"event_id": rollback, "success": true})).await;
+        let path = format!("/configurator/v1/dataplane-upgrades/{rollback}");
+        let ended = caller.ok(Method::GET, &path, None).await;
+        assert_eq!(
+            (&ended["event_id"], &ended["phase"]),
+            (&json!(upgrade), &json!("UPGRADE_PHASE_ROLLED_BACK"))
+        );
     }
     server.stop().await;
 }

@@ -39,8 +39,8 @@ impl World {
         let client = Client(server.channel().await);
         let db = &server.test_db.db;
         let [acme, globex] = ["acme", "globex"].map(|customer| Names { customer, suffix: "" });
-        let acme = Tenant::create(&client, db, OPERATOR_KEY, acme).await;
-        let globex = Tenant::create(&client, db, OPERATOR_KEY, globex).await;
+        let acme = Tenant::create(&client, OPERATOR_KEY, acme).await;
+        let globex = Tenant::create(&client, OPERATOR_KEY, globex).await;
         let reader = Reader::new(db).await;
         Self { server, client, reader, acme, globex }
     }
@@ -152,7 +152,7 @@ impl List {
     }
 }
 
-// Behaviour 44: a token is refused by another list, parent, filter, order or caller.
+// Behaviour 44: a token is refused for another parent or caller.
 async fn page_tokens_stay_with_their_list(db: TestDb) {
     let World { server, client, acme, globex, .. } = World::new(db).await;
     for list in lists() {

@@ -86,7 +86,7 @@ impl World {
         let url = format!("http://{}", running.address);
         let client = Client(Endpoint::new(url).unwrap().connect().await.unwrap());
         let names = Names { customer: "acme", suffix: "" };
-        let tenant = Tenant::create(&client, &test_db.db, &bootstrap_key, names).await;
+        let tenant = Tenant::create(&client, &bootstrap_key, names).await;
         Self { running, client, test_db, data_dir, bootstrap_key, tenant }
     }
 
@@ -192,6 +192,12 @@ fn without_disclosed(name: &str, who: &str, mut answer: Value, needles: &mut Vec
             }
             return answer;
         }
+        // So do they need logins to registries.
+        "ConfiguratorService/FetchDataplaneUpgradeCredentials" if matches!(who, "Rightful" | "Workspace") => {
+            let password = answer["credentials"][0]["password"].take();
+            needles.push(Needle::of_text("the password of the table", password.as_str().unwrap()));
+            return answer;
+        }
         _ => return answer,
     };
     let disclosed = answer[field].take();
@@ -265,12 +271,18 @@ async fn mistakes(world: &World, answers: &mut Vec<String>, needles: &mut Vec<Ne
     call(update, denied, world.tenant.token(Caller::Viewer), Some(Code::PermissionDenied)).await;
 
     let exchange = json!({"oidc_token": secret("a token of another issuer")});
-    call("SessionsService/CreateSession", exchange, admin, Some(Code::Unimplemented)).await;
-    let login =
-        json!({"slot": "chart", "registry": "r.example", "username": "u", "password": secret("a password")});
-    let login = json!({"upgrade_event_id": event, "credentials": [login]});
+    call("SessionsService/CreateSession", exchange, admin, Some(Code::InvalidArgument)).await;
+    let upgrade = world.tenant.name("$upgrade", Form::Id);
     let submit = "ConfiguratorService/SubmitDataplaneUpgradeCredentials";
-    call(submit, login, admin, Some(Code::Unimplemented)).await;
+    for (what, upgrade, slot, registry, expected) in [
+        ("a login for an event that is no upgrade", &event, "chart", "r.example", Code::NotFound),
+        ("a login for another slot", &upgrade, "images", "r.example", Code::InvalidArgument),
+        ("a login beside a wrong field", &upgrade, "chart", "", Code::InvalidArgument),
+    ] {
+        let login = json!({"slot": slot, "registry": registry, "username": "u", "password": secret(what)});
+        let login = json!({"upgrade_event_id": upgrade, "credentials": [login]});
+        call(submit, login, admin, Some(expected)).await;
+    }
 
     let own = &world.tenant.secrets[0].1;
     for token in

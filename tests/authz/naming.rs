@@ -45,7 +45,7 @@ pub(crate) fn of_tenant<'a>(rpc: &'a Rpc, own: &'a Tenant, other: &'a Tenant) ->
 pub(crate) fn of_workspace<'a>(rpc: &'a Rpc, tenant: &'a Tenant) -> Vec<Naming<'a>> {
     let mut namings = Vec::new();
     for placeholder in
-        placeholders(rpc).iter().filter(|name| matches!(name.as_str(), "$workspace" | "$event"))
+        placeholders(rpc).iter().filter(|name| matches!(name.as_str(), "$workspace" | "$event" | "$held_event" | "$upgrade"))
     {
         for form in [Form::Slug, Form::Id] {
             namings.push(of_row(rpc, tenant, placeholder, &tenant.name(placeholder, form)));
@@ -81,8 +81,10 @@ impl Naming<'_> {
             "$session" => "SESSION_NOT_FOUND",
             "$provider" => "PROVIDER_NOT_FOUND",
             "$mcp_server" => "MCP_SERVER_NOT_FOUND",
+            "$mcp_profile" => "MCP_PROFILE_NOT_FOUND",
             "$workspace" => "WORKSPACE_NOT_FOUND",
-            "$event" => "EVENT_NOT_FOUND",
+            "$event" | "$sibling_event" | "$held_event" => "EVENT_NOT_FOUND",
+            "$upgrade" | "$completed_upgrade" => "UPGRADE_NOT_FOUND",
             "$configuration" => "CONFIGURATION_NOT_FOUND",
             other => panic!("{other} has no reason"),
         };
