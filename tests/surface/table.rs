@@ -170,5 +170,5 @@ pub(crate) const RPCS: &[Rpc] = &[
     served("WorkspacesService/ArchiveWorkspace", ADMIN, r#"{"customer_id": "$customer", "workspace_id": "$workspace"}"#),
     served("TenancyService/ArchiveCustomer", ADMIN, r#"{"customer_id": "$customer"}"#),
     served("TenancyService/UndeleteCustomer", OPERATOR, r#"{"customer_id": "$customer"}"#),
-    later("TenancyService/PurgeCustomer", OPERATOR, r#"{"customer_id": "$customer"}"#),
+    served("TenancyService/PurgeCustomer", OPERATOR, r#"{"customer_id": "$purged_customer"}"#),
 ];

@@ -86,6 +86,12 @@ impl Tenant {
         let mut setup =
             Setup { client, operator, canary: &canary, names, secrets: Vec::new(), rows: BTreeMap::new() };
         setup.name("$customer", names.customer, &customer);
+        // Purging leaves nothing to go on with, so it is about another customer, which is archived already.
+        let purged = format!("{}-purged", names.customer);
+        let created =
+            client.ask("TenancyService/CreateCustomer", &json!({"customer_id": purged}), operator).await;
+        client.ask("TenancyService/ArchiveCustomer", &json!({"customer_id": purged}), operator).await;
+        setup.name("$purged_customer", &purged, &text(&created["id"]));
         let mut tokens = BTreeMap::new();
         tokens.insert(Caller::Admin, setup.key("admin").await.1);
         tokens.insert(Caller::Viewer, setup.key("viewer").await.1);
