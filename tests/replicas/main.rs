@@ -1,6 +1,12 @@
 //! Many replicas: three server processes on one PostgreSQL behave as one.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that meets the unexpected must stop"
+)]
+#![expect(clippy::float_cmp, reason = "counters hold whole numbers")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -46,30 +52,31 @@ async fn a_change_at_one_replica_wakes_a_poll_at_another() {
 
     let mut event = poll(&polling, PATIENCE).await.unwrap().remove(0);
     let before = Scrape::of(&url).await;
+    let mut without_safety_poll = 0;
     for round in 0..ROUNDS {
         let held = claim(&replicas.api(2, &token), &event.id, "worker", LEASE).await.unwrap();
         assert!(complete(&polling, &event.id, &held.claim_token).await.unwrap());
         let change_once_it_waits = async {
-            until(&url, "the poll is held open", |now| now.value(LONG_POLLS) == 1.0).await;
+            let waits = until(&url, "the poll is held open", |now| now.value(LONG_POLLS) == 1.0).await;
             change(&writing, "acme", i32::from(round) + 2).await.unwrap();
+            waits.value(SAFETY_POLLS)
         };
-        let (events, ()) = tokio::join!(poll(&polling, PATIENCE), change_once_it_waits);
+        let (events, polls_before) = tokio::join!(poll(&polling, PATIENCE), change_once_it_waits);
         event = events.unwrap().remove(0);
+        let polls_after = Scrape::of(&url).await.value(SAFETY_POLLS);
+        without_safety_poll += u8::from(polls_after == polls_before);
     }
     let after = Scrape::of(&url).await;
-    let rounds = f64::from(ROUNDS);
     let woken = after.value(REPLICAS) - before.value(REPLICAS);
-    assert!(woken >= rounds, "{woken} wake-ups by other replicas");
-    // Had only the safety poll told of the changes, each round would have taken one.
-    let safety_polls = after.value(SAFETY_POLLS) - before.value(SAFETY_POLLS);
-    assert!(safety_polls < rounds, "{safety_polls} safety polls in {rounds} rounds");
+    assert!(woken >= f64::from(ROUNDS), "{woken} wake-ups by other replicas");
+    // On a quick machine nearly all; where one is, the notification must have told of it.
+    assert!(without_safety_poll > 0, "the safety poll told of every change");
     assert_eq!(after.value("notifications_sent_total"), before.value("notifications_sent_total"));
     assert!(Scrape::of(&replicas.url(0)).await.value("notifications_sent_total") >= 1.0);
     replicas.stop().await;
 }
 
 // Behaviour 32: at most one safety poll a second per process, and no statement per worker.
-// Behaviour 35: a thousand workers that wait hold nothing but their connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_wait_cost_no_statement_each() {
     const WORKERS: u32 = 300;
@@ -87,15 +94,22 @@ async fn workers_that_wait_cost_no_statement_each() {
         }
     }
     let all = f64::from(WORKERS);
-    let before = until(&url, "all wait", |now| now.value(LONG_POLLS) == all).await;
-    let began = Instant::now();
-    let polls = before.value(SAFETY_POLLS);
-    let after = until(&url, "three safety polls", |now| now.value(SAFETY_POLLS) >= polls + 3.0).await;
-    let seconds = began.elapsed().as_secs_f64();
-    assert!(after.value(SAFETY_POLLS) - polls <= seconds + 2.0, "one a second: {seconds} s");
-    assert_eq!(after.value(LONG_POLLS), all, "nobody was woken");
-    let statements = after.sum("db_statements_total", "") - before.sum("db_statements_total", "");
-    assert!(statements < all / 3.0, "{statements} statements in {seconds} s, for {all} workers");
+    // The first reads of the polls go on for a while. Did waiting cost a statement each, it would in every span of time.
+    let mut quiet = false;
+    for _ in 0..10 {
+        let before = until(&url, "all wait", |now| now.value(LONG_POLLS) == all).await;
+        let (began, polls) = (Instant::now(), before.value(SAFETY_POLLS));
+        let after = until(&url, "three safety polls", |now| now.value(SAFETY_POLLS) >= polls + 3.0).await;
+        let seconds = began.elapsed().as_secs_f64();
+        assert!(after.value(SAFETY_POLLS) - polls <= seconds + 2.0, "one a second: {seconds} s");
+        assert_eq!(after.value(LONG_POLLS), all, "nobody's poll ended");
+        let statements = after.sum("db_statements_total", "") - before.sum("db_statements_total", "");
+        quiet = statements < all / 3.0;
+        if quiet {
+            break;
+        }
+    }
+    assert!(quiet, "{all} workers that wait keep the database busy");
     create_provider(&operator, "acme").await;
     while let Some(found) = waiting.join_next().await {
         assert_eq!(found.unwrap(), 1);
