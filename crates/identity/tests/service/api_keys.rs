@@ -29,6 +29,7 @@ on_both_engines!(
     gateway_keys_reach_the_data_planes,
 );
 
+// Behaviour 46: a key is shown by its creation only.
 async fn a_created_key_is_shown_once(test: TestDb) {
     let world = World::new(test).await;
     let identity = world.identity("acme", "ada@example.com").await;

@@ -143,6 +143,7 @@ async fn a_revoked_key_is_refused_at_once_here(test: TestDb) {
     world.refuses(&created.key).await;
 }
 
+// Behaviour 45: a revoked credential is refused by another replica within a second.
 async fn other_replicas_follow_within_a_second(test: TestDb) {
     let world = World::new(test).await;
     let (replica, _, _usage) = authenticator(&world.test, &world.test.reopen().await).await;
@@ -168,6 +169,7 @@ async fn other_replicas_follow_within_a_second(test: TestDb) {
     }
 }
 
+// Behaviour 46: the last use is written at most once a minute.
 async fn the_last_use_is_noted_once_a_minute(test: TestDb) {
     let mut world = World::new(test).await;
     let created = world.key(&world.operator, key("acme", "viewer")).await;

@@ -20,6 +20,7 @@ on_both_engines!(
 
 const HOUR: Duration = Duration::from_hours(1);
 
+// Behaviour 46: a rotation gives a new secret under the same id, and the old one works until the overlap ends.
 async fn both_secrets_work_while_they_overlap(test: TestDb) {
     let world = World::new(test).await;
     let old = world.key(&world.operator, key("acme", "viewer")).await;

@@ -66,6 +66,7 @@ async fn its_slug_stays_taken_until_it_is_purged(db: TestDb) {
     assert_ne!(again.id, made.id);
 }
 
+// Behaviour 43: the default project is not archived, whoever asks.
 async fn the_default_project_stays(db: TestDb) {
     let world = World::new(db).await;
     for caller in [world.admin.clone(), operator(world.customer, "acme")] {

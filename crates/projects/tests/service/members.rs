@@ -201,6 +201,7 @@ async fn members_have_etags(db: TestDb) {
     world.projects.remove_project_member(by(&world.admin, remove(&demoted.etag))).await.unwrap();
 }
 
+// Behaviour 43: the last admin of a project is neither removed nor demoted.
 async fn the_last_admin_stays(db: TestDb) {
     let world = World::new(db).await;
     world.create("alpha").await;

@@ -116,6 +116,7 @@ async fn archiving_supersedes_open_events(db: TestDb) {
     assert_eq!(statuses(&world, other).await, ["pending", "pending"]);
 }
 
+// Behaviour 43: the customer of the last operator key is not archived.
 async fn the_last_operator_key_stays(db: TestDb) {
     let world = World::new(db).await;
     let default = world.operator.customer;
