@@ -78,6 +78,7 @@ async fn checksum(http: &Client, base_url: &str, given: &Given) -> (u64, String)
     (version, content["checksum"].as_str().unwrap().to_owned())
 }
 
+// Behaviour 22: what a worker reports counts, also where it is ahead of the store.
 pub(crate) async fn a_restored_backup_serves_and_brings_workers_back(db: TestDb) {
     let server = TestServer::start(db).await;
     let given = populate(&server).await;

@@ -163,6 +163,7 @@ async fn by_key(db: &Db) -> Vec<(String, usize)> {
     counts.into_iter().collect()
 }
 
+// Behaviour 47: every sealed value names its key, and is under the new one after a rotation.
 pub(crate) async fn everything_is_rewrapped_under_load(db: TestDb) {
     db.db.close().await;
     let installation = Installation::new(&db);

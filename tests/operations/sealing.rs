@@ -39,6 +39,8 @@ async fn every_column_of_bytes_is_known() {
     assert!(differing.is_empty(), "rotating keys would lose what is sealed here, if it is: {differing:?}");
 }
 
+// Behaviour 47: a ciphertext copied to another row, of the same tenant or another one, does not open; so for every
+// column that holds any.
 pub(crate) async fn a_sealed_value_opens_where_it_belongs_only(db: TestDb) {
     let server = TestServer::start(db).await;
     populate(&server).await;

@@ -173,17 +173,22 @@ pub async fn rows(
         columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ")
     };
     let key = names(&table.primary_key.iter().collect::<Vec<_>>());
-    let mut sql = format!("SELECT {} FROM {}", names(columns), quoted(&table.name));
     let mut values = Vec::new();
+    let mut later = String::new();
     if !after.is_empty() {
         for (cell, column) in after.iter().zip(&table.primary_key) {
             values.push(cell.clone().bind(column.kind)?);
         }
         let parameters: Vec<_> = (1..=values.len()).map(|number| format!("${number}")).collect();
-        sql += &format!(" WHERE ({key}) > ({})", parameters.join(", "));
+        later = format!("WHERE ({key}) > ({})", parameters.join(", "));
     }
     values.push(limit.into());
-    sql += &format!(" ORDER BY {key} LIMIT ${}", values.len());
+    let sql = format!(
+        "SELECT {} FROM {} {later} ORDER BY {key} LIMIT ${}",
+        names(columns),
+        quoted(&table.name),
+        values.len()
+    );
     source.fetch(query(sql).bind_all(values)).await?.iter().map(Row::cells).collect()
 }
 
