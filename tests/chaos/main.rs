@@ -36,10 +36,13 @@ mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentrouter_api::configurator::configurator_service_client::ConfiguratorServiceClient;
+use agentrouter_api::configurator::{ConfigType, GetRolloutRequest, GetRolloutResponse};
 use agentrouter_storage::{Target, query};
+use call::answered;
 use client::Client;
-use common::OPERATOR_KEY;
 use common::program::{PATIENCE, Settings};
+use common::{Api, OPERATOR_KEY};
 use drive::{Signs, drive};
 use fleet::{Fleet, Tenant, converged};
 use plan::{Blow, plan};
@@ -48,6 +51,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tonic::Request;
 use worker::Habits;
 use xtask::postgres::{Cluster, Durability};
 
@@ -55,7 +59,7 @@ const SERVERS: usize = 3;
 const WORKSPACES: usize = 200;
 
 /// Polls wait as those of real workers do. Claims end soon, so that the dead are noticed within the test.
-const HABITS: Habits = Habits { wait: Duration::from_secs(10), lease: Some(Duration::from_secs(5)) };
+const HABITS: Habits = Habits { wait: Duration::from_secs(10), lease: Some(Duration::from_secs(10)) };
 
 /// How long things go on after the last blow, so that the last changes are made while everything works.
 const AFTERMATH: Duration = Duration::from_secs(2);
@@ -123,7 +127,7 @@ async fn everything_converges_whatever_dies() {
     let compared = verify::compare(&stored, &fleet).await;
     stored.close().await;
     // Everybody has everything at least once, whatever happened.
-    assert!(compared.applied > WORKSPACES && compared.writes > 10 && compared.triggers > 0, "{compared}");
+    assert!(compared.applied > WORKSPACES && compared.writes > 0 && compared.triggers > 0, "{compared}");
     let Toll { killed, stopped, database, connections, workers } = toll;
     println!(
         "\nchaos: seed {seed}, {} s: {killed} servers killed and {stopped} stopped, {database} losses of the database and \
@@ -228,12 +232,35 @@ impl Crowd {
         let began = Instant::now();
         let operator = servers.api(0, OPERATOR_KEY);
         for (customer, workspace) in self.fleet.tenants.iter().flat_map(Tenant::workspaces) {
-            converged(&operator, customer, workspace).await;
+            converged(&operator, customer, workspace, &self.fleet.ledger).await;
         }
         let took = began.elapsed();
+        for tenant in &self.fleet.tenants {
+            rolled_out(&operator, tenant).await;
+        }
         self.stop_workers.cancel();
         let workers = timeout(PATIENCE, self.workers.join_all()).await.expect("a worker hangs");
         self.fleet.clients.extend(writers.into_iter().chain(workers));
         (self.fleet, took)
     }
+}
+
+/// What GetRollout tells of the providers: every workspace runs them, and nobody lags behind.
+async fn rolled_out(operator: &Api, tenant: &Tenant) {
+    let rollout = loop {
+        let mut request = Request::new(GetRolloutRequest {
+            user_id: "system".to_owned(),
+            config_type: ConfigType::Providers.into(),
+            ..Default::default()
+        });
+        request.metadata_mut().insert("x-agentrouter-customer", tenant.customer.parse().unwrap());
+        let answer = ConfiguratorServiceClient::new(operator.clone()).get_rollout(request).await;
+        if let Some(rollout) = answered(answer).expect("nobody kills servers any more") {
+            break rollout;
+        }
+    };
+    let all = i32::try_from(tenant.workspaces.len()).unwrap();
+    let expected =
+        GetRolloutResponse { version: rollout.version, wanted: all, applied: all, ..Default::default() };
+    assert_eq!(rollout, expected, "{}", tenant.customer);
 }

@@ -117,9 +117,10 @@ pub(crate) async fn settle(mut fleet: Fleet, program: &Program) -> Fleet {
     let writers = std::mem::replace(&mut fleet.clients, workers);
     let api = program.api(OPERATOR_KEY);
     let tenants = fleet.tenants.clone();
+    let ledger = Arc::clone(&fleet.ledger);
     let load = Load::start(fleet, program);
     for (customer, workspace) in tenants.iter().flat_map(Tenant::workspaces) {
-        converged(&api, customer, workspace).await;
+        converged(&api, customer, workspace, &ledger).await;
     }
     let mut fleet = load.finish().await;
     fleet.clients.extend(writers);

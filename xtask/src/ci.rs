@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 
 use crate::process::{cargo, run as run_command};
-use crate::{deny, layers, lengths, migrations, paths, proto, test, tools};
+use crate::{behaviours, deny, layers, lengths, migrations, paths, proto, test, tools};
 
 type Stage = (&'static str, fn() -> Result<()>);
 
@@ -15,6 +15,7 @@ const STAGES: &[Stage] = &[
     ("layers", layers::check),
     ("paths", paths::check),
     ("lengths", lengths::check),
+    ("behaviours", behaviours::check),
     ("migrations", migrations::check),
     ("tools", tools::install_all),
     ("proto", proto::check),
