@@ -162,9 +162,8 @@ async fn after_start(
 ) -> Result<(), StorageError> {
     let was_reported = told.outcome == "failed";
     match (told.status.as_str(), upgrade.phase) {
-        ("superseded", _) => Ok(()),
         ("applied", phase) if phase.is_forward() => step(tx, upgrade, Phase::Completed, "").await,
-        ("applied", _) => Ok(()),
+        ("applied" | "superseded", _) => Ok(()),
         // Whoever asked for the cancel wants no further attempt, and a failed one leaves the old release running.
         (_, Phase::Cancelling) if was_reported => {
             store::withdraw(tx, event, upgrade.cancel_event_id).await?;
@@ -203,9 +202,8 @@ async fn after_cancel(
     told: &Instruction,
 ) -> Result<(), StorageError> {
     match (told.status.as_str(), upgrade.phase) {
-        ("superseded", _) => Ok(()),
         ("applied", Phase::Cancelling) => step(tx, upgrade, Phase::Cancelled, "").await,
-        ("applied", _) => Ok(()),
+        ("applied" | "superseded", _) => Ok(()),
         (_, Phase::Cancelling) if told.stuck => {
             let message = format!("the cancel failed: {}", told.error_message);
             let start = store::instruction(tx, upgrade.start_event()).await?;
@@ -228,9 +226,8 @@ async fn after_rollback(
     told: &Instruction,
 ) -> Result<(), StorageError> {
     match (told.status.as_str(), upgrade.phase) {
-        ("superseded", _) => Ok(()),
         ("applied", Phase::RollingBack) => step(tx, upgrade, Phase::RolledBack, "").await,
-        ("applied", _) => Ok(()),
+        ("applied" | "superseded", _) => Ok(()),
         (_, Phase::RollingBack) if told.stuck => {
             let message = format!("the rollback failed: {}", told.error_message);
             step(tx, upgrade, Phase::Completed, &message).await
