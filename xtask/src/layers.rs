@@ -20,7 +20,8 @@ const TESTS_ONLY: &str = "testkit";
 
 /// What a service stands on. Another service is missing on purpose: the one that needs it declares a trait, and the
 /// program hands it over.
-const SERVICE: Allowed = Allowed::Only(&["api", "delivery", "envelope", "kernel", "rpc", "storage", "telemetry"]);
+const SERVICE: Allowed =
+    Allowed::Only(&["api", "delivery", "envelope", "kernel", "rpc", "storage", "telemetry"]);
 
 /// Every crate by its short name, the shipped program (the root package) as `agentrouter`.
 const RULES: &[(&str, Allowed)] = &[
