@@ -12,6 +12,7 @@
     reason = "a test that meets the unexpected must stop"
 )]
 
+mod answers;
 mod check;
 mod ops;
 mod rows;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agentrouter_api::configurator::configuration::Payload;
 use agentrouter_api::configurator::{ByokBackend, ByokPayload, ConfigType, EventType};
-use agentrouter_delivery::claim::{self, Claim, Claimed, Reach};
+use agentrouter_delivery::claim::{self, Claimed, Reach};
 use agentrouter_delivery::complete::{self, Completion, Outcome};
 use agentrouter_delivery::drift::{self, Observed, Scope};
 use agentrouter_delivery::state::{State, Trigger, next};
@@ -14,15 +14,16 @@ use agentrouter_delivery::{
     ATTEMPTS_MAX, Audience, Slot, Triggered, batch, delete_slots, poll, redrive, retire_workspace, rollback,
     settle_due, trigger, version,
 };
+use agentrouter_kernel::Timestamp;
 use agentrouter_kernel::id::{Configuration, Customer, Event, Id, Provider, Workspace};
-use agentrouter_kernel::{Fault, Timestamp};
 use agentrouter_storage::{Db, query, scope};
 use agentrouter_testkit::TestDb;
 use uuid::Uuid;
 
+use crate::answers::{Expected, expected, expected_answer, held, refused, told};
 use crate::check::{Context, check};
 use crate::ops::{Op, Proof, Report};
-use crate::rows::{EventRow, Place, Rows};
+use crate::rows::{Place, Rows};
 
 /// How long claims hold. Much longer than a case takes.
 const LEASE: Duration = Duration::from_mins(10);
@@ -42,21 +43,6 @@ struct Made {
     workspace: Id<Workspace>,
     worker: &'static str,
     token: Uuid,
-}
-
-/// What a report is to be answered with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expected {
-    /// It ends the claim.
-    Ends,
-    /// It says again what ended the claim.
-    Repeats,
-    /// Something else ended the claim.
-    Differs,
-    /// It cannot tell which claim it means.
-    No,
-    /// The claim is over.
-    Stale,
 }
 
 pub(crate) struct World<'a> {
@@ -386,7 +372,7 @@ impl<'a> World<'a> {
         for (event, answer) in events.iter().zip(answers) {
             match answer {
                 Ok(Claimed::Held(claim)) => {
-                    self.held(&after, *event, worker, &claim, now);
+                    held(&self.rows, &after, *event, worker, &claim, now);
                     self.tokens.insert(*event, claim.token);
                     self.made.push(Made { event: *event, workspace, worker, token: claim.token });
                 }
@@ -398,30 +384,6 @@ impl<'a> World<'a> {
                 }
             }
         }
-    }
-
-    /// A claim that was answered with yes must have been free, or the worker's own.
-    fn held(&self, after: &Rows, event: Id<Event>, worker: &str, claim: &Claim, now: Timestamp) {
-        let row = &after.events[&event];
-        assert!(row.is_held(now), "{row:?}");
-        let stored = (row.claim_token, row.attempt, row.worker_id.as_str(), row.due_at);
-        assert_eq!(stored, (Some(claim.token), claim.attempt, worker, Some(claim.lease_expires_at)));
-        let before = self.rows.events.get(&event);
-        if let Some(before) = before.filter(|before| before.is_held(now)) {
-            assert!(!worker.is_empty() && before.worker_id == worker, "{before:?} was taken away");
-            assert_eq!((before.claim_token, before.attempt), (row.claim_token, row.attempt), "renewed");
-            return;
-        }
-        assert!(!self.tokens.values().any(|token| *token == claim.token), "a token comes twice");
-        let others = self.rows.at(row.place(), State::Acknowledged).filter(|other| other.is_held(now));
-        assert_eq!(others.map(|other| other.id).next(), None, "another one of the slot is in flight");
-        let was_free = before.is_none_or(|before| match before.state() {
-            State::Pending | State::Acknowledged => true,
-            State::Failed => before.due_at.is_some_and(|due| due <= now),
-            _ => false,
-        });
-        assert!(was_free, "{before:?}");
-        assert_eq!(row.attempt, 1 + before.map_or(0, |before| before.attempt));
     }
 
     async fn complete(&mut self, made: &Made, report: Report, proof: Proof, now: Timestamp) {
@@ -536,49 +498,6 @@ impl<'a> World<'a> {
         let again = drift::heal(self.db(), self.customer, workspace, scope, &report).await.unwrap();
         assert_eq!(again.total(), 0, "healing is a fixed point");
     }
-}
-
-/// A claim that was answered with no must be held by another worker, or not be free.
-fn refused(after: &Rows, event: Id<Event>, worker: &str, holder: &str, now: Timestamp) {
-    let row = &after.events[&event];
-    if row.is_held(now) {
-        assert_eq!(holder, row.worker_id);
-        assert!(worker.is_empty() || holder != worker, "{row:?} is the worker's own");
-        return;
-    }
-    assert_eq!(holder, "");
-    let is_blocked = after.at(row.place(), State::Acknowledged).next().is_some();
-    assert!(row.state() != State::Pending || is_blocked, "{row:?} was free");
-}
-
-/// What the rows before a report make of it.
-fn expected(row: &EventRow, token: Option<Uuid>, worker: &str, outcome: &str, now: Timestamp) -> Expected {
-    let is_bare = token.is_none() && worker.is_empty();
-    let is_same_claim = match token {
-        Some(token) => row.claim_token == Some(token),
-        // All workers of a workspace share its credential here.
-        None => is_bare || row.worker_id == worker,
-    };
-    match (is_same_claim, row.outcome.as_str()) {
-        (true, _) if row.is_held(now) => Expected::Ends,
-        (true, ended) if ended == outcome => Expected::Repeats,
-        (true, ended) if !ended.is_empty() && !is_bare => Expected::Differs,
-        _ if is_bare => Expected::No,
-        _ => Expected::Stale,
-    }
-}
-
-fn expected_answer(expected: Expected) -> Result<bool, &'static str> {
-    match expected {
-        Expected::Ends | Expected::Repeats => Ok(true),
-        Expected::No => Ok(false),
-        Expected::Differs => Err("EVENT_ALREADY_COMPLETED"),
-        Expected::Stale => Err("STALE_CLAIM"),
-    }
-}
-
-fn told(answer: Result<bool, Fault>) -> Result<bool, &'static str> {
-    answer.map_err(|fault| fault.reason())
 }
 
 fn choose<T: Clone>(all: &[T], index: usize) -> Option<T> {
