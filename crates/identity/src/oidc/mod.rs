@@ -25,7 +25,7 @@ use keys::Keys;
 /// Longer than any ID token with reasonable claims.
 const TOKEN_MAX: usize = 16 * 1024;
 /// How far the issuer's clock may be from ours.
-const LEEWAY: Duration = Duration::from_secs(60);
+const LEEWAY: Duration = Duration::from_mins(1);
 /// The longest subject that OIDC allows, in bytes.
 pub(crate) const SUBJECT_MAX: usize = 255;
 /// The longest issuer, in bytes.
