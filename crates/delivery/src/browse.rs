@@ -58,15 +58,12 @@ pub async fn list(
          AND ($6 = FALSE OR e.stuck = TRUE) AND (e.position, e.id) < ($7, $8) \
          ORDER BY e.position DESC, e.id DESC LIMIT $9"
     );
-    let (open, ended) = match wanted.workspace {
-        Some(workspace) => {
-            poll::catch_up(db, wanted.customer, workspace).await?;
-            (OPEN_OF_WORKSPACE, ENDED_OF_WORKSPACE)
-        }
-        None => {
-            poll::catch_up_customer(db, wanted.customer).await?;
-            (OPEN_OF_CUSTOMER, ENDED_OF_CUSTOMER)
-        }
+    let (open, ended) = if let Some(workspace) = wanted.workspace {
+        poll::catch_up(db, wanted.customer, workspace).await?;
+        (OPEN_OF_WORKSPACE, ENDED_OF_WORKSPACE)
+    } else {
+        poll::catch_up_customer(db, wanted.customer).await?;
+        (OPEN_OF_CUSTOMER, ENDED_OF_CUSTOMER)
     };
     let may_be_open = !matches!(wanted.status.as_str(), "applied" | "superseded");
     let may_have_ended = !wanted.stuck && !matches!(wanted.status.as_str(), "pending" | "acknowledged");

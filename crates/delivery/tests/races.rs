@@ -190,7 +190,8 @@ async fn a_rescue_never_undoes_a_completion(db: TestDb) {
             claim::renew(&mut tx, &reach, event, claim.token, "worker", longer).await.unwrap().unwrap();
         }
         let (other, workspace) = (replica.clone(), fleet.workspaces[0]);
-        let rescue = tokio::spawn(async move {
+        let mut rescues = tokio::task::JoinSet::new();
+        rescues.spawn(async move {
             let mut tx = other.begin().await.unwrap();
             let settled = settle_workspace(&mut tx, workspace).await.unwrap();
             tx.commit_unaudited("test").await.unwrap();
@@ -202,7 +203,7 @@ async fn a_rescue_never_undoes_a_completion(db: TestDb) {
             }
         }
         tx.commit_unaudited("test").await.unwrap();
-        assert_eq!(rescue.await.unwrap(), 0);
+        assert_eq!(rescues.join_next().await.unwrap().unwrap(), 0);
         let row = fleet.event(event).await;
         assert_eq!(
             (row.status.as_str(), row.attempt),
