@@ -9,6 +9,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// How much shorter than asked for a poll may be, as a part of it.
+const WAIT_SPREAD: f64 = 0.1;
+
 /// A long poll under way. Make it before the first read, so that nothing is missed between the two.
 #[derive(Debug)]
 pub(crate) struct Waiter {
@@ -22,8 +25,10 @@ impl Waiter {
     pub(crate) fn new(db: &Db, customer: Id<Customer>, wait: Duration, shutdown: &CancellationToken) -> Self {
         let news = db.notifier().subscribe(customer);
         let waits = || db.telemetry().metrics().wakeups.wait(Wait::LongPoll);
-        let _waiting = (!wait.is_zero()).then(waits);
-        Self { news, deadline: Instant::now() + wait, shutdown: shutdown.clone(), _waiting }
+        let waiting = (!wait.is_zero()).then(waits);
+        // Polls that began together, as after a restart, do not all come back together.
+        let wait = wait.mul_f64(1.0 - WAIT_SPREAD * fastrand::f64());
+        Self { news, deadline: Instant::now() + wait, shutdown: shutdown.clone(), _waiting: waiting }
     }
 
     /// Waits for news since the last call. Returns false when the poll is to end without any.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use agentrouter_kernel::Timestamp;
 use agentrouter_kernel::id::{Configuration, Event, Id, Workspace};
 use agentrouter_storage::{StorageError, Tx, query, row};
+use agentrouter_telemetry::Tracer;
 use agentrouter_telemetry::metrics::{self, DeliveryMetrics};
 use agentrouter_telemetry::trace::{KeyValue, Step};
 use uuid::Uuid;
@@ -29,7 +30,7 @@ pub(crate) async fn stored(
     const KEEP: &str = "UPDATE liaison_configuration_versions SET traceparent = $3 \
          WHERE configuration_id = $1 AND version = $2";
     count(tx, |delivery| _ = delivery.versions.inc());
-    let Some(context) = tx.telemetry().tracer().and_then(|tracer| tracer.current()) else { return Ok(()) };
+    let Some(context) = tx.telemetry().tracer().and_then(Tracer::current) else { return Ok(()) };
     query(KEEP).bind(configuration).bind(version).bind(context).execute(tx).await?;
     Ok(())
 }
@@ -74,7 +75,7 @@ pub(crate) async fn completed(
             // The id of an event tells when its version was made, or when a repetition was decided; and a new
             // workspace was not there to wait for old versions.
             let made = made_at(ended.id.uuid()).max(made_at(ended.workspace_id.uuid()));
-            let took = tx.now().await?.since(made);
+            let took = ended.completed_at.since(made);
             count(tx, move |delivery| delivery.converged(took));
         }
     }
