@@ -175,6 +175,7 @@ async fn updates_set_clear_and_leave(test: TestDb) {
     assert_eq!(updated(&world, same).await.unwrap().into_inner(), cleared);
 }
 
+// Behaviour 42: a stale etag keeps an identity from being changed.
 async fn a_stale_etag_changes_nothing(test: TestDb) {
     let world = World::new(test).await;
     let ada = created(&world, create("acme", "Ada", "")).await;

@@ -137,6 +137,7 @@ async fn filters_select_projects(db: TestDb) {
     }
 }
 
+// Behaviour 44: the token of a list of projects is refused with another filter, order or caller.
 async fn a_token_continues_its_own_list_only(db: TestDb) {
     let world = populated(db).await;
     let operator = operator(world.customer, "acme");

@@ -169,6 +169,7 @@ async fn only_members_are_changed_and_removed(db: TestDb) {
     assert_eq!(world.roles("beta").await, Vec::<String>::new());
 }
 
+// Behaviour 42: changes and removals of members follow their etags.
 async fn members_have_etags(db: TestDb) {
     let world = World::new(db).await;
     world.create("alpha").await;

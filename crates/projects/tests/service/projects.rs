@@ -172,6 +172,7 @@ async fn an_update_without_a_change_keeps_the_etag(db: TestDb) {
     assert_eq!(same, made);
 }
 
+// Behaviour 42: a stale etag keeps a project from being updated and archived.
 async fn a_stale_etag_is_aborted(db: TestDb) {
     let world = World::new(db).await;
     let made = world.create("alpha").await;

@@ -317,6 +317,7 @@ async fn an_update_without_effect_keeps_the_etag(db: TestDb) {
     assert_eq!(acme.update(acme.change("openai")).await.unwrap().into_inner(), created);
 }
 
+// Behaviour 42: a stale etag keeps a provider from being changed.
 async fn a_stale_etag_changes_nothing(db: TestDb) {
     let acme = Tenant::new(&db, "acme").await;
     acme.create(acme.openai("openai")).await.unwrap();

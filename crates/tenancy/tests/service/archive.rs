@@ -73,6 +73,7 @@ async fn an_admin_archives_its_own_customer(db: TestDb) {
     assert_eq!(refused(world.get("acme").await), missing());
 }
 
+// Behaviour 42: a customer is not archived with an etag that is not its own; with its own, and without one, it is.
 async fn archiving_checks_the_etag(db: TestDb) {
     let world = World::new(db).await;
     let made = world.create("acme").await;

@@ -280,6 +280,7 @@ async fn an_update_without_a_change_keeps_the_etag(db: TestDb) {
     }
 }
 
+// Behaviour 42: an update of a customer with a stale etag is ABORTED.
 async fn a_stale_etag_is_aborted(db: TestDb) {
     let world = World::new(db).await;
     let made = world.create("acme").await;

@@ -126,6 +126,7 @@ async fn pages_of_a_filtered_list_end(db: TestDb) {
     assert_eq!(pages(&world, "customer_id = nothing", "", 2).await, [Vec::<String>::new()]);
 }
 
+// Behaviour 44: the token of a list of customers is refused with another filter, order or caller.
 async fn a_token_continues_its_own_list_only(db: TestDb) {
     let world = populated(db).await;
     let first = PageRequest {

@@ -164,6 +164,7 @@ async fn a_stream_ends_with_its_workspace_and_with_the_server(db: TestDb) {
     assert!(next(&mut late).await.is_none());
 }
 
+// Behaviour 39: a stream of another customer's workspace is as missing as that of no workspace.
 async fn streams_of_others_do_not_exist(db: TestDb) {
     let acme = Tenant::new(&db, "acme").await;
     let other = Tenant::new(&db, "other").await;

@@ -25,6 +25,7 @@ on_both_engines!(
     tenants_do_not_see_each_other,
     mutations_are_audited,
     the_first_workspace_needs_no_caller,
+    a_number_is_never_given_twice,
 );
 
 async fn a_workspace_reads_back_as_created(db: TestDb) {
@@ -168,6 +169,7 @@ async fn an_update_without_effect_keeps_the_etag(db: TestDb) {
     assert_eq!(acme.update(acme.change("eu-1")).await.unwrap().into_inner(), created);
 }
 
+// Behaviour 42: a stale etag keeps a workspace from being updated and archived.
 async fn a_stale_etag_changes_nothing(db: TestDb) {
     let acme = Tenant::new(&db, "acme").await;
     acme.created("eu-1").await;
@@ -226,4 +228,16 @@ async fn the_first_workspace_needs_no_caller(db: TestDb) {
     tx.commit_unaudited("test").await.unwrap();
     assert_eq!(created.number, 1);
     assert_eq!(acme.get("default").await.unwrap().into_inner().id, created.id.to_string());
+}
+
+async fn a_number_is_never_given_twice(db: TestDb) {
+    let acme = Tenant::new(&db, "acme").await;
+    acme.created("eu-1").await;
+    // As the purge of a customer leaves it, whose workspace had the highest number.
+    let mut tx = db.db.begin().await.unwrap();
+    query("INSERT INTO retired_workspace_numbers (highest) VALUES (41)").execute(&mut tx).await.unwrap();
+    let new = NewWorkspace { slug: "eu-2".to_owned(), ..NewWorkspace::default() };
+    let created = create_workspace(&mut tx, acme.id, new).await.unwrap();
+    tx.commit_unaudited("test").await.unwrap();
+    assert_eq!(created.number, 42);
 }
