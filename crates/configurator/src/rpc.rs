@@ -9,7 +9,6 @@ use agentrouter_api::configurator::configurator_service_server::{
 };
 use agentrouter_delivery::group::Groups;
 use agentrouter_rpc::{Call, Deps, into_status};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -99,7 +98,7 @@ impl ConfiguratorService for Configurator {
             .map_err(into_status)
     }
 
-    type WatchPendingEventsStream = ReceiverStream<Result<pb::WatchPendingEventsResponse, Status>>;
+    type WatchPendingEventsStream = watch::Messages;
 
     async fn watch_pending_events(
         &self,

@@ -17,9 +17,9 @@ use agentrouter_kernel::{Fault, FaultKind, Timestamp, Violations};
 use agentrouter_rpc::{Call, Deps, into_status};
 use agentrouter_storage::{Db, StorageError};
 use agentrouter_telemetry::metrics::{Wait, Waiting};
-use tokio::sync::{mpsc, watch as news};
+use futures::stream::{self, BoxStream, StreamExt};
+use tokio::sync::watch as news;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
@@ -109,9 +109,16 @@ struct Stream {
     /// How far the offers had come when it last read.
     seen: i64,
     is_worker: bool,
-    out: mpsc::Sender<Result<pb::WatchPendingEventsResponse, Status>>,
     _waiting: Waiting,
+    /// When it last said something; none before the first message.
+    spoke_at: Option<Instant>,
+    /// Whether there may be more to read than was read.
+    has_more: bool,
+    ended: bool,
 }
+
+/// The messages of a watch. Nothing runs for them but the call that reads them: what is not read is not made.
+pub(crate) type Messages = BoxStream<'static, Result<pb::WatchPendingEventsResponse, Status>>;
 
 /// Starts a stream.
 pub(crate) async fn start(
@@ -121,7 +128,7 @@ pub(crate) async fn start(
     shutdown: &CancellationToken,
     call: &Call,
     request: pb::WatchPendingEventsRequest,
-) -> Result<ReceiverStream<Result<pb::WatchPendingEventsResponse, Status>>, Fault> {
+) -> Result<Messages, Fault> {
     let mut violations = Violations::new();
     violations.text("worker_id", &request.worker_id, WORKER_ID_MAX);
     violations.finish()?;
@@ -133,66 +140,68 @@ pub(crate) async fn start(
     let news = deps.db.notifier().subscribe(reach.customer);
     let started_at = (deps.db.now().await?, Instant::now());
     let at = open_cursor(deps, reach.customer, workspace, &request.cursor, started_at.0).await?;
-    let (out, stream) = mpsc::channel(1);
-    let stream_task = Stream {
+    let shared = watches.of(reach.customer);
+    let offered = watch::offered(&deps.db, reach.customer, workspace).await?;
+    let stream = Stream {
         deps: deps.clone(),
         presence: Arc::clone(presence),
         shutdown: shutdown.clone(),
         customer: reach.customer,
         workspace,
         worker: request.worker_id,
-        shared: watches.of(reach.customer),
+        shared,
         news,
         heartbeat: watches.heartbeat,
         at,
         started_at,
-        seen: -1,
+        seen: offered.unwrap_or_default(),
         is_worker: reach.workspace.is_some(),
-        out,
         _waiting: deps.db.telemetry().metrics().wakeups.wait(Wait::Watch),
+        spoke_at: None,
+        has_more: true,
+        ended: false,
     };
-    tokio::spawn(stream_task.run());
-    Ok(ReceiverStream::new(stream))
+    Ok(stream::unfold(stream, Stream::next).boxed())
 }
 
 impl Stream {
-    async fn run(mut self) {
-        let ended = self.watch().await;
-        if let Err(fault) = ended {
-            // Nobody may be there to hear it.
-            let _ = self.out.send(Err(into_status(fault))).await;
+    /// The next message, and the stream behind it. An error is the last one.
+    async fn next(mut self) -> Option<(Result<pb::WatchPendingEventsResponse, Status>, Self)> {
+        if self.ended {
+            return None;
         }
+        let message = self.message().await.map_err(|fault| {
+            self.ended = true;
+            into_status(fault)
+        });
+        Some((message, self))
     }
 
-    /// Sends what is new until the reader is gone. An error is the end that the reader is told.
-    async fn watch(&mut self) -> Result<(), Fault> {
-        let offered = watch::offered(&self.deps.db, self.customer, self.workspace).await?;
-        // The first message tells that the stream stands and where, even where nothing waits.
-        let mut has_sent =
-            self.send_news(offered.unwrap_or_default()).await? || self.send(Vec::new()).await?;
-        let mut silent_since = Instant::now();
-        while has_sent || !self.out.is_closed() {
-            if has_sent {
-                silent_since = Instant::now();
-                self.note_presence();
+    /// Waits for something to say: news, or that there are none.
+    async fn message(&mut self) -> Result<pb::WatchPendingEventsResponse, Fault> {
+        loop {
+            if self.has_more
+                && let Some(message) = self.read_on().await?
+            {
+                return Ok(message);
             }
-            let heartbeat_at = silent_since + self.heartbeat;
+            // The first message tells that the stream stands and where, even where nothing waits.
+            let Some(spoke_at) = self.spoke_at else { return self.say(Vec::new()) };
+            let heartbeat_at = spoke_at + self.heartbeat;
+            if Instant::now() >= heartbeat_at {
+                return self.say(Vec::new());
+            }
             let recheck_at = (!self.at.held_back.is_empty()).then(|| Instant::now() + HELD_BACK);
             tokio::select! {
                 // A sender lives as long as somebody is subscribed.
-                changed = self.news.changed() => if changed.is_err() { return Ok(()) },
+                changed = self.news.changed() => if changed.is_err() { return Err(shutting_down()) },
                 () = tokio::time::sleep_until(recheck_at.map_or(heartbeat_at, |at| at.min(heartbeat_at))) => {}
                 () = self.shutdown.cancelled() => return Err(shutting_down()),
-                () = self.out.closed() => return Ok(()),
             }
             let offered = self.offered().await?;
-            let may_have_news = offered != self.seen || recheck_at.is_some();
-            has_sent = may_have_news && self.send_news(offered).await?;
-            if !has_sent && Instant::now() >= heartbeat_at {
-                has_sent = self.send(Vec::new()).await?;
-            }
+            self.has_more = offered != self.seen || recheck_at.is_some();
+            self.seen = offered;
         }
-        Ok(())
     }
 
     /// How far the offers to the workspace have come.
@@ -202,52 +211,34 @@ impl Stream {
         Ok(shared.get(&self.deps.db, self.customer, self.workspace, now).await?)
     }
 
-    /// Reads on and sends what it finds. Returns whether it has sent anything.
-    async fn send_news(&mut self, offered: i64) -> Result<bool, Fault> {
-        self.seen = offered;
-        let mut has_sent = false;
-        loop {
-            let rows =
-                watch::read_on(&self.deps.db, self.customer, self.workspace, &mut self.at, MESSAGE_MAX)
-                    .await?;
-            let is_last = i64::try_from(rows.len()).unwrap_or(i64::MAX) < MESSAGE_MAX;
-            if rows.is_empty() {
-                return Ok(has_sent);
-            }
-            let events = rows.iter().map(EventRow::to_proto).collect::<Result<_, _>>()?;
-            // Waits here while the reader is slow.
-            has_sent = self.send(events).await?;
-            if is_last || !has_sent {
-                return Ok(has_sent);
-            }
+    /// Reads on, and says what it finds.
+    async fn read_on(&mut self) -> Result<Option<pb::WatchPendingEventsResponse>, Fault> {
+        let rows =
+            watch::read_on(&self.deps.db, self.customer, self.workspace, &mut self.at, MESSAGE_MAX).await?;
+        self.has_more = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= MESSAGE_MAX;
+        if rows.is_empty() {
+            return Ok(None);
         }
+        self.say(rows.iter().map(EventRow::to_proto).collect::<Result<_, _>>()?).map(Some)
     }
 
-    /// Sends a message. Returns false where the reader is gone.
-    async fn send(&self, events: Vec<pb::ConfigurationEvent>) -> Result<bool, Fault> {
-        // The database's time, without asking it for every message.
-        let now = self.started_at.0.plus(self.started_at.1.elapsed());
-        let cursor = seal_cursor(&self.deps, self.workspace, &self.at, now)?;
-        let message = pb::WatchPendingEventsResponse { events, cursor };
-        tokio::select! {
-            sent = self.out.send(Ok(message)) => Ok(sent.is_ok()),
-            () = self.shutdown.cancelled() => Err(shutting_down()),
-        }
-    }
-
-    /// A worker that watches is there, and keeps what it holds.
-    fn note_presence(&self) {
+    fn say(&mut self, events: Vec<pb::ConfigurationEvent>) -> Result<pb::WatchPendingEventsResponse, Fault> {
+        self.spoke_at = Some(Instant::now());
+        // A worker that reads is there, and keeps what it holds.
         if self.is_worker {
             self.presence.note(self.workspace);
             self.presence.note_watcher(self.workspace, &self.worker);
         }
+        // The database's time, without asking it for every message.
+        let now = self.started_at.0.plus(self.started_at.1.elapsed());
+        let cursor = seal_cursor(&self.deps, self.workspace, &self.at, now)?;
+        Ok(pb::WatchPendingEventsResponse { events, cursor })
     }
 }
 
 /// Not all at once: the delay is spread, so that the streams of a replica that goes do not come back in one moment.
 fn shutting_down() -> Fault {
-    let spread = Uuid::now_v7().as_u128() % 2_000;
-    let delay = Duration::from_millis(500 + u64::try_from(spread).unwrap_or_default());
+    let delay = Duration::from_millis(fastrand::u64(500..2_500));
     Fault::unavailable("this server is stopping; go on with the last cursor at another one", delay)
 }
 

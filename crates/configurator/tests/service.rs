@@ -368,7 +368,8 @@ async fn a_long_poll_ends_empty(db: TestDb) {
     let world = World::new(db).await;
     let started = Instant::now();
     assert!(world.pending(&world.worker, held_open(1)).await.unwrap().events.is_empty());
-    assert!(started.elapsed() >= Duration::from_secs(1));
+    // A tenth of the time is left out at random, so that polls that began together do not end together.
+    assert!(started.elapsed() >= Duration::from_millis(900));
     // The server's shutdown ends it at once.
     world.shutdown.cancel();
     let ended =

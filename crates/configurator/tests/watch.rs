@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use agentrouter_api::configurator as pb;
 use agentrouter_api::configurator::configurator_service_server::ConfiguratorService;
+use agentrouter_configurator::Configurator;
 use agentrouter_kernel::Principal;
 use agentrouter_testkit::{TestDb, call, on_both_engines, request};
 use fleet::{Fleet, fields, reason};
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -29,7 +29,7 @@ on_both_engines!(
     many_watches_of_one_customer,
 );
 
-type Stream = ReceiverStream<Result<pb::WatchPendingEventsResponse, Status>>;
+type Stream = <Configurator as ConfiguratorService>::WatchPendingEventsStream;
 
 async fn watch(
     fleet: &Fleet,
@@ -191,31 +191,32 @@ async fn cursors_expire_and_belong_to_their_workspace(db: TestDb) {
     let mut stream = watch_from(&fleet, "edge", "").await.unwrap();
     let (_, cursor) = news(&mut stream).await;
     for wrong in ["nonsense", &cursor[1..]] {
-        assert_eq!(fields(&watch_from(&fleet, "edge", wrong).await.unwrap_err()), ["cursor"]);
+        assert_eq!(fields(&watch_from(&fleet, "edge", wrong).await.err().unwrap()), ["cursor"]);
     }
-    assert_eq!(fields(&watch_from(&fleet, "far", &cursor).await.unwrap_err()), ["cursor"]);
+    assert_eq!(fields(&watch_from(&fleet, "far", &cursor).await.err().unwrap()), ["cursor"]);
     // A worker goes on after its token was renewed.
     let renewed = Principal { credential_id: "tok_next".into(), ..fleet.worker("edge") };
     let message = pb::WatchPendingEventsRequest { cursor: cursor.clone(), ..Default::default() };
-    watch(&fleet, &renewed, message).await.unwrap();
+    let mut resumed = watch(&fleet, &renewed, message).await.unwrap();
+    assert_eq!(next(&mut resumed).await.unwrap().events, []);
     let mut tx = fleet.test.db.begin().await.unwrap();
     agentrouter_storage::query("UPDATE workspace_sync SET offered = 0").execute(&mut tx).await.unwrap();
     tx.commit_unaudited("a restored database").await.unwrap();
-    let ahead = watch_from(&fleet, "edge", &cursor).await.unwrap_err();
+    let ahead = watch_from(&fleet, "edge", &cursor).await.err().unwrap();
     assert_eq!((ahead.code(), reason(&ahead).as_str()), (Code::OutOfRange, "CURSOR_EXPIRED"));
     let mut stream = watch_from(&fleet, "edge", "").await.unwrap();
     let (_, cursor) = news(&mut stream).await;
     fleet.test.db.advance_clock(Duration::from_secs(3601));
-    let old = watch_from(&fleet, "edge", &cursor).await.unwrap_err();
+    let old = watch_from(&fleet, "edge", &cursor).await.err().unwrap();
     assert_eq!((old.code(), reason(&old).as_str()), (Code::OutOfRange, "CURSOR_EXPIRED"));
 }
 
 async fn a_watch_is_of_one_workspace(db: TestDb) {
     let fleet = Fleet::new(db, &["edge", "far"]).await;
     let nowhere = pb::WatchPendingEventsRequest::default();
-    assert_eq!(fields(&watch(&fleet, &fleet.admin, nowhere).await.unwrap_err()), ["workspace_id"]);
+    assert_eq!(fields(&watch(&fleet, &fleet.admin, nowhere).await.err().unwrap()), ["workspace_id"]);
     let far = pb::WatchPendingEventsRequest { workspace_id: "far".into(), ..Default::default() };
-    let refused = watch(&fleet, &fleet.worker("edge"), far.clone()).await.unwrap_err();
+    let refused = watch(&fleet, &fleet.worker("edge"), far.clone()).await.err().unwrap();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "WORKSPACE_MISMATCH"));
     let event = fleet.change(1).await.event_ids[1].clone();
     let mut stream = watch(&fleet, &fleet.admin, far).await.unwrap();
@@ -223,7 +224,7 @@ async fn a_watch_is_of_one_workspace(db: TestDb) {
     let other = fleet.test.customer("other").await;
     let stranger = agentrouter_testkit::admin(other, "other");
     let edge = pb::WatchPendingEventsRequest { workspace_id: "edge".into(), ..Default::default() };
-    assert_eq!(reason(&watch(&fleet, &stranger, edge).await.unwrap_err()), "WORKSPACE_NOT_FOUND");
+    assert_eq!(reason(&watch(&fleet, &stranger, edge).await.err().unwrap()), "WORKSPACE_NOT_FOUND");
 }
 
 // Behaviour 8: a worker that watches keeps what it holds without naming it, and loses it when it is gone
