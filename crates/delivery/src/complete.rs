@@ -78,6 +78,7 @@ row! {
         pub(crate) configuration_id: Option<Id<Configuration>>,
         pub(crate) version: i64,
         pub(crate) attempt: i64,
+        pub(crate) completed_at: Timestamp,
         /// A newer version that waits.
         pub(crate) newer: Option<Id<Event>>,
     }
@@ -191,7 +192,7 @@ async fn end(tx: &mut Tx, reach: &Reach, completion: &Completion) -> Result<Opti
          AND (($7 = 'token' AND claim_token = $8 AND ($9 = '' OR worker_id = $9)) \
              OR ($7 = 'worker' AND worker_id = $9) \
              OR ($7 = 'bare' AND claimed_by = $10)) \
-         RETURNING id, customer_id, workspace_id, configuration_id, version, attempt, \
+         RETURNING id, customer_id, workspace_id, configuration_id, version, attempt, completed_at, \
              (SELECT n.id FROM liaison_configuration_events n \
               WHERE n.workspace_id = liaison_configuration_events.workspace_id \
               AND n.configuration_id = liaison_configuration_events.configuration_id AND n.status = 'pending') AS newer";
