@@ -94,8 +94,7 @@ impl World<'_> {
 
 async fn backends_are_saved_per_key_and_delivered(db: TestDb) {
     let world = World::new(&db, "acme").await;
-    let mut first = backend("b", None);
-    first.secret_ref = "ada-openai".to_owned();
+    let first = ByokBackend { secret_ref: "ada-openai".to_owned(), ..backend("b", None) };
     let sent = vec![first, backend("a", None)];
     let answer = world.save(save("k1", sent.clone())).await;
     let configuration = answer.configuration.unwrap();
@@ -175,11 +174,11 @@ async fn a_key_that_is_left_out_is_removed(db: TestDb) {
 }
 
 async fn a_key_opens_only_where_it_belongs(db: TestDb) {
+    const COPY: &str = "UPDATE byok_credentials SET sealed = \
+         (SELECT o.sealed FROM byok_credentials o WHERE o.key_address = 'k2') WHERE key_address = 'k1'";
     let world = World::new(&db, "acme").await;
     world.save(save("k1", vec![backend("a", Some("sk-1"))])).await;
     world.save(save("k2", vec![backend("a", Some("sk-2"))])).await;
-    const COPY: &str = "UPDATE byok_credentials SET sealed = \
-         (SELECT o.sealed FROM byok_credentials o WHERE o.key_address = 'k2') WHERE key_address = 'k1'";
     let mut tx = db.db.begin().await.unwrap();
     query(COPY).execute(&mut tx).await.unwrap();
     tx.commit_unaudited("test data").await.unwrap();

@@ -112,7 +112,7 @@ fn on_the_wire(time: Timestamp) -> prost_types::Timestamp {
 async fn a_gateway_token_is_revoked_everywhere(db: TestDb) {
     let world = World::new(&db, "acme").await;
     let globex = World::new(&db, "globex").await;
-    let end = world.now().await.plus(std::time::Duration::from_secs(3600));
+    let end = world.now().await.plus(std::time::Duration::from_hours(1));
     let message = RevokeUserTokenRequest {
         user_id: "ada".to_owned(),
         reason: "the key was deleted".to_owned(),
@@ -146,7 +146,7 @@ async fn a_gateway_token_is_revoked_everywhere(db: TestDb) {
 async fn a_second_revocation_changes_nothing(db: TestDb) {
     let world = World::new(&db, "acme").await;
     let first = world.revoke(&world.worker, revocation("jti-1")).await.unwrap().into_inner();
-    db.db.advance_clock(std::time::Duration::from_secs(60));
+    db.db.advance_clock(std::time::Duration::from_mins(1));
     let message =
         RevokeUserTokenRequest { expires_at: Some(on_the_wire(world.now().await)), ..revocation("jti-1") };
     for again in [message, revocation("jti-1")] {
@@ -158,7 +158,7 @@ async fn a_second_revocation_changes_nothing(db: TestDb) {
 // Behaviour 45: entries go when their token expires.
 async fn an_expired_token_is_listed_no_more(db: TestDb) {
     let world = World::new(&db, "acme").await;
-    let end = world.now().await.plus(std::time::Duration::from_secs(60));
+    let end = world.now().await.plus(std::time::Duration::from_mins(1));
     let message = RevokeUserTokenRequest { expires_at: Some(on_the_wire(end)), ..revocation("jti-1") };
     world.revoke(&world.worker, message.clone()).await.unwrap();
     db.db.advance_clock(std::time::Duration::from_secs(61));

@@ -172,11 +172,11 @@ async fn rolling_back_to_what_is_there_changes_nothing(db: TestDb) {
 }
 
 async fn credentials_are_those_of_today(db: TestDb) {
-    let world = World::new(&db, "acme").await;
-    world.provider(1).await;
     const PROVIDER: &str = "SELECT id AS value FROM providers WHERE customer_id = $1";
     const INSERT: &str = "INSERT INTO credentials (id, customer_id, provider_id, version, sealed, created_at, updated_at) \
          VALUES ($1, $2, $3, 1, $4, 0, 0)";
+    let world = World::new(&db, "acme").await;
+    world.provider(1).await;
     let provider: Id<Provider> = query(PROVIDER).bind(world.customer).value(&db.db).await.unwrap().unwrap();
     let mut tx = db.db.begin().await.unwrap();
     let id = Id::<Credential>::new(tx.now().await.unwrap());

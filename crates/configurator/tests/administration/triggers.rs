@@ -53,13 +53,13 @@ async fn a_repeated_trigger_answers_the_same_for_a_day(db: TestDb) {
     .await
     .unwrap();
     tx.commit_unaudited("test data").await.unwrap();
-    db.db.advance_clock(Duration::from_hours(24).checked_sub(Duration::from_secs(60)).unwrap());
+    db.db.advance_clock(Duration::from_hours(24).checked_sub(Duration::from_mins(1)).unwrap());
     let mut tx = db.db.begin().await.unwrap();
     idempotency::sweep(&mut tx, 100).await.unwrap();
     tx.commit_unaudited("test").await.unwrap();
     assert_eq!(send().await, first);
     assert_eq!((world.version(&world.catalog()).await, world.pending(&world.worker).await), (1, vec![]));
-    db.db.advance_clock(Duration::from_secs(120));
+    db.db.advance_clock(Duration::from_mins(2));
     let later = send().await;
     assert_eq!((later.configuration_updated, later.configuration.unwrap().version), (true, 2));
     assert_eq!(world.pending(&world.worker).await, [(ConfigType::McpCatalog, 2)]);
