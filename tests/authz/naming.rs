@@ -73,7 +73,7 @@ impl Naming<'_> {
         let by_workspace = matches!(caller, Caller::Workspace | Caller::Sibling);
         let reason = match self.placeholder.as_str() {
             "$workspace" if by_workspace => return (Code::PermissionDenied, "WORKSPACE_MISMATCH"),
-            "$customer" => "CUSTOMER_NOT_FOUND",
+            "$customer" | "$purged_customer" => "CUSTOMER_NOT_FOUND",
             "$project" | "$archived_project" | "$purged_project" => "PROJECT_NOT_FOUND",
             "$identity" => "IDENTITY_NOT_FOUND",
             "$member" => "MEMBER_NOT_FOUND",
@@ -81,6 +81,7 @@ impl Naming<'_> {
             "$session" => "SESSION_NOT_FOUND",
             "$provider" => "PROVIDER_NOT_FOUND",
             "$mcp_server" => "MCP_SERVER_NOT_FOUND",
+            "$webhook" => "WEBHOOK_NOT_FOUND",
             "$mcp_profile" => "MCP_PROFILE_NOT_FOUND",
             "$workspace" => "WORKSPACE_NOT_FOUND",
             "$event" | "$sibling_event" | "$held_event" => "EVENT_NOT_FOUND",
