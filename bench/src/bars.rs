@@ -75,7 +75,7 @@ bars! {
     RECONCILE_REPLAYS: "replays of it", AtMost 0.0 "", BOTH, "";
     REVOKED_CHECK: "check of a credential in the process, p99", AtMost 5.0 " us", BOTH, "";
     REVOKED_EVERYWHERE: "revoked on another replica, max", AtMost 1000.0 " ms", BOTH, "LiteLLM serves stale keys for minutes";
-    REVOKED_BYTES: "bytes per revocation in what data planes get", AtMost 64.0 " B", BOTH,
+    REVOKED_BYTES: "bytes that a data plane fetches for one more revocation", AtMost 64.0 " B", BOTH,
         "a Token Status List of 1 M tokens is 125 kB";
     ENVELOPE: "seal or open 1 KiB, one core", AtLeast 50000.0 "/s", BOTH, "";
     LIST: "a page of 100 projects of 100,000, p99", AtMost 10.0 " ms", BOTH, "";

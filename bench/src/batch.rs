@@ -45,7 +45,13 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
     }
     let (grpc, by_hand) = (Rates::new(grpc), Rates::new(by_hand));
     let ratio = grpc.median() / by_hand.median();
-    bench.line("batch", format_args!("{events} events in batches of {BATCH}, {RUNS} runs, {WORKERS} in flight: events/s through gRPC {grpc}; raw SQL {by_hand}; ratio {ratio:.2}"));
+    bench.line(
+        "batch",
+        format_args!(
+            "{events} events in batches of {BATCH}, {RUNS} runs, {WORKERS} in flight: events/s through \
+                 gRPC {grpc}; raw SQL {by_hand}; ratio {ratio:.2}"
+        ),
+    );
     bench.line("batch", format_args!("the two calls of a batch: {}", Millis::new(pairs)));
     if let Some(cost) = cost {
         bench.line("batch", format_args!("through gRPC, last run: {}", cost.per_event(events)));

@@ -47,7 +47,20 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
         deliveries.get((workspaces * percent / 100).min(workspaces - 1)).copied().unwrap_or_default()
     };
     let sum: usize = deliveries.iter().sum();
-    bench.line("burst", format_args!("{triggers} triggers in {took:.2} s ({}/s) made {} versions for {workspaces} long-polling workspaces; {} deliveries a second; per workspace p50 {}, p99 {}, max {}; all at the last version {converged:.2} s after the last trigger", digits(figure(triggers) / took), last - 1, digits(figure(sum) / (took + converged)), at(50), at(99), at(100)));
+    bench.line(
+        "burst",
+        format_args!(
+            "{triggers} triggers in {took:.2} s ({}/s) made {} versions for {workspaces} long-polling \
+                 workspaces; {} deliveries a second; per workspace p50 {}, p99 {}, max {}; all at the last \
+                 version {converged:.2} s after the last trigger",
+            digits(figure(triggers) / took),
+            last - 1,
+            digits(figure(sum) / (took + converged)),
+            at(50),
+            at(99),
+            at(100)
+        ),
+    );
     // A burst that takes longer than a second is several.
     bench.judge(&bars::BURST, figure(at(100)) / took.max(1.0));
     site.close(bench).await

@@ -45,7 +45,13 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
     }
     let (grpc, by_hand) = (Rates::new(grpc), Rates::new(by_hand));
     let ratio = grpc.median() / by_hand.median();
-    bench.line("claims", format_args!("{events} events, {RUNS} runs, {WORKERS} in flight: claim+complete/s through gRPC {grpc}; raw SQL {by_hand}; ratio {ratio:.2}"));
+    bench.line(
+        "claims",
+        format_args!(
+            "{events} events, {RUNS} runs, {WORKERS} in flight: claim+complete/s through gRPC {grpc}; raw \
+                 SQL {by_hand}; ratio {ratio:.2}"
+        ),
+    );
     bench.line("claims", format_args!("the two calls of an event: {}", Millis::new(pairs)));
     for (title, is_grpc) in [("through gRPC", true), ("raw SQL", false)] {
         if let Some((_, cost)) = costs.iter().rev().find(|(kind, _)| *kind == is_grpc) {

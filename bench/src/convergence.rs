@@ -89,7 +89,14 @@ async fn together(bench: &Bench<'_>, mode: Mode) -> Result<()> {
     }
     drop(swarm);
     let (completed, ends) = (Millis::new(completed), Millis::new(ends));
-    bench.line("convergence", format_args!("{workspaces} workers {}, {triggers} triggers, from the call to the completion: {completed}; all of them: {ends}", mode.name()));
+    bench.line(
+        "convergence",
+        format_args!(
+            "{workspaces} workers {}, {triggers} triggers, from the call to the completion: {completed}; \
+                 all of them: {ends}",
+            mode.name()
+        ),
+    );
     if !matches!(mode, Mode::Poll(_)) {
         bench.judge(&bars::CONVERGED, completed.p99());
     }
@@ -122,6 +129,13 @@ async fn batches(bench: &Bench<'_>) -> Result<()> {
         batch::through_grpc(&site, &key, batches).await?;
         ends.push(started.elapsed());
     }
-    bench.line("convergence", format_args!("{workspaces} workspaces served by 8 workers in batches of 100, told of their events by the trigger: all of them {}", Millis::new(ends)));
+    bench.line(
+        "convergence",
+        format_args!(
+            "{workspaces} workspaces served by 8 workers in batches of 100, told of their events by the \
+                 trigger: all of them {}",
+            Millis::new(ends)
+        ),
+    );
     site.close(bench).await
 }

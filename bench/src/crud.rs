@@ -37,7 +37,13 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
         let last = Millis::new(took.iter().rev().take(tenth).copied());
         let flat = last.p50() / first.p50();
         let all = Millis::new(took);
-        bench.line("crud", format_args!("ListProjects, pages of {PAGE} of {projects}, {title}: {all}; the last tenth takes {flat:.2} of the first"));
+        bench.line(
+            "crud",
+            format_args!(
+                "ListProjects, pages of {PAGE} of {projects}, {title}: {all}; the last tenth takes \
+                     {flat:.2} of the first"
+            ),
+        );
         if index < 2 {
             bench.judge(&bars::LIST, all.p99());
             bench.judge(&bars::LIST_FLAT, flat);
@@ -119,6 +125,14 @@ async fn create(bench: &Bench<'_>, site: &Site, fleet: &Fleet) -> Result<()> {
         took.extend(done?.concat());
         rates.push(figure(CALLERS * each) / started.elapsed().as_secs_f64());
     }
-    bench.line("crud", format_args!("CreateProject, audited and idempotent, {CALLERS} callers: {}/s; {}; anchor: Zitadel publishes 1,806 iterations/s, on far more hardware", Rates::new(rates), Millis::new(took)));
+    bench.line(
+        "crud",
+        format_args!(
+            "CreateProject, audited and idempotent, {CALLERS} callers: {}/s; {}; anchor: Zitadel \
+                 publishes 1,806 iterations/s, on far more hardware",
+            Rates::new(rates),
+            Millis::new(took)
+        ),
+    );
     Ok(())
 }

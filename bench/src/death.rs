@@ -53,7 +53,16 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
     }
     let lost = fleet.behind(site.db()).await?;
     let late = Millis::new(late);
-    bench.line("death", format_args!("{} of {events} claims of {} s orphaned: in other hands {late} after the lease ended; {refused} late completions refused, {accepted} accepted; {lost} events lost, {completed} applied", dying.len(), LEASE.as_secs()));
+    bench.line(
+        "death",
+        format_args!(
+            "{} of {events} claims of {} s orphaned: in other hands {late} after the lease ended; \
+                 {refused} late completions refused, {accepted} accepted; {lost} events lost, {completed} \
+                 applied",
+            dying.len(),
+            LEASE.as_secs()
+        ),
+    );
     bench.judge(&bars::DEATH, late.p99());
     bench.judge(&bars::DEATH_LOST, figure(lost) + figure(accepted) + figure(completed.abs_diff(events)));
     drop(survivor);

@@ -37,7 +37,14 @@ pub(crate) fn run(report: &Report, quick: bool) -> Result<()> {
         rewraps.push(rate(started));
     }
     let (seals, opens, rewraps) = (Rates::new(seals), Rates::new(opens), Rates::new(rewraps));
-    report.line("envelope", "", format_args!("1 KiB secrets a second on one core, a data key each: seal {seals}, open {opens}, rewrap under another key {rewraps}"));
+    report.line(
+        "envelope",
+        "",
+        format_args!(
+            "1 KiB secrets a second on one core, a data key each: seal {seals}, open {opens}, rewrap \
+                 under another key {rewraps}"
+        ),
+    );
     report.judge(&bars::ENVELOPE, "", seals.median().min(opens.median()));
     Ok(())
 }

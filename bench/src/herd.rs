@@ -51,7 +51,18 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
     drop(bystander);
     let peak = server.peak_kib()?;
     let served = Millis::new(herd.served);
-    bench.line("herd", format_args!("{workers} workers connect within a second and ask for a full sync of {SLOTS} slots: served {served} after the first; {} told to come back later, {} errors that a retry does not cure{}; at most {} MiB resident", herd.later, herd.errors, herd.example.map(|status| format!(" ({status})")).unwrap_or_default(), peak / 1024));
+    bench.line(
+        "herd",
+        format_args!(
+            "{workers} workers connect within a second and ask for a full sync of {SLOTS} slots: served \
+                 {served} after the first; {} told to come back later, {} errors that a retry does not \
+                 cure{}; at most {} MiB resident",
+            herd.later,
+            herd.errors,
+            herd.example.map(|status| format!(" ({status})")).unwrap_or_default(),
+            peak / 1024
+        ),
+    );
     bench.line(
         "herd",
         format_args!("a bystander's trigger to its completion: quiet {quiet}; beside the herd {beside}"),

@@ -22,7 +22,7 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
 
 async fn idle(bench: &Bench<'_>, mode: Mode) -> Result<()> {
     let workers = bench.size(10_000, 100);
-    let window = Duration::from_secs(bench.size(20, 3));
+    let window = Duration::from_secs(bench.size(10, 3));
     let target = bench.database().await?;
     let client = reqwest::Client::new();
     let folder = tempfile::tempdir()?;
@@ -34,7 +34,7 @@ async fn idle(bench: &Bench<'_>, mode: Mode) -> Result<()> {
     let before = server.resident_kib()?;
     let mut swarm = Swarm::start(server.address(), &tokens, mode).await?;
     // Until all are connected, and have asked once.
-    let settled = Duration::from_secs(bench.size(15, 6));
+    let settled = Duration::from_secs(bench.size(10, 6));
     quiet(&mut swarm, settled).await?;
 
     let (ticks, statements) = (server.cpu_ticks()?, server.statements(&client).await);
@@ -48,7 +48,15 @@ async fn idle(bench: &Bench<'_>, mode: Mode) -> Result<()> {
     let memory = figure(after.saturating_sub(before)) / figure(workers);
     let per_second = statements.map(|statements| statements / seconds);
     let queries = per_second.map_or_else(|| "unknown".to_owned(), digits);
-    bench.line("idle", format_args!("{workers} workers {} over {} s: {cpu:.1} % of one core, {queries} statements/s, {memory:.1} KiB of memory each ({after} KiB in all)", mode.name(), window.as_secs()));
+    bench.line(
+        "idle",
+        format_args!(
+            "{workers} workers {} over {} s: {cpu:.1} % of one core, {queries} statements/s, {memory:.1} \
+                 KiB of memory each ({after} KiB in all)",
+            mode.name(),
+            window.as_secs()
+        ),
+    );
     match mode {
         Mode::Poll(_) => bench.judge(&bars::IDLE_POLL, cpu),
         Mode::LongPoll => {}

@@ -29,7 +29,14 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
     let noisy = Fleet::new(site.db(), "noisy", workspaces).await?;
     let (loud, made) = bystander.until(noise(&site, &noisy, seconds)).await?;
     let (triggered, completed) = made?;
-    bench.line("noisy", format_args!("a trigger to one long-polling worker, applied: quiet {quiet}; beside a tenant that made {triggered} triggers to {workspaces} workspaces in {seconds} s, of which {WORKERS} workers completed {completed} events: {loud}"));
+    bench.line(
+        "noisy",
+        format_args!(
+            "a trigger to one long-polling worker, applied: quiet {quiet}; beside a tenant that made \
+                 {triggered} triggers to {workspaces} workspaces in {seconds} s, of which {WORKERS} workers \
+                 completed {completed} events: {loud}"
+        ),
+    );
     bench.judge(&bars::NOISY, loud.p99() / quiet.p99());
     drop(bystander);
     site.close(bench).await

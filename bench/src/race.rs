@@ -1,7 +1,7 @@
 //! Measure 3: 64 workers claim one event, again and again.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agentrouter_api::configurator as pb;
 use anyhow::{Context, Result};
@@ -46,7 +46,7 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
         });
     }
     let (mut wins, mut took, mut slowest) =
-        (vec![0_usize; rounds], Vec::new(), vec![Default::default(); rounds]);
+        (vec![0_usize; rounds], Vec::new(), vec![Duration::default(); rounds]);
     for answers in racers.join_all().await {
         for (round, (answer, elapsed)) in answers.into_iter().enumerate() {
             let won = usize::from(answer?.into_inner().success);
@@ -59,7 +59,13 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
     let doubles = wins.iter().filter(|wins| **wins > 1).count();
     let unclaimed = wins.iter().filter(|wins| **wins == 0).count();
     let slowest = Millis::new(slowest);
-    bench.line("race", format_args!("{rounds} rounds of {RACERS} workers: {doubles} double claims, {unclaimed} rounds without a winner"));
+    bench.line(
+        "race",
+        format_args!(
+            "{rounds} rounds of {RACERS} workers: {doubles} double claims, {unclaimed} rounds without a \
+                 winner"
+        ),
+    );
     bench.line("race", format_args!("a claim: {}", Millis::new(took)));
     bench.line("race", format_args!("a round, until the last one knows: {slowest}"));
     bench.judge(&bars::RACE_DOUBLE, figure(doubles + unclaimed));

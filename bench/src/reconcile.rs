@@ -44,7 +44,14 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
         replayed += i64::from(answer.context("FullSyncWorkspace")?.into_inner().replayed_total);
     }
     let took = Millis::new(took);
-    bench.line("reconcile", format_args!("{workspaces} workspaces with {slots} slots each, all converged: ReconcileWorkspace {took}; FullSyncWorkspace {}; {replayed} replays", Millis::new(full)));
+    bench.line(
+        "reconcile",
+        format_args!(
+            "{workspaces} workspaces with {slots} slots each, all converged: ReconcileWorkspace {took}; \
+                 FullSyncWorkspace {}; {replayed} replays",
+            Millis::new(full)
+        ),
+    );
     bench.judge(&bars::RECONCILE, took.p99());
     bench.judge(&bars::RECONCILE_REPLAYS, figure(replayed));
     drop(lines);

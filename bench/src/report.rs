@@ -23,11 +23,8 @@ impl Report {
 
     /// Prints a figure.
     pub(crate) fn line(&self, measure: &str, engine: &str, text: impl fmt::Display) {
-        if engine.is_empty() {
-            println!("{measure}: {text}");
-        } else {
-            println!("{measure} on {engine}: {text}");
-        }
+        let on = if engine.is_empty() { "" } else { " on " };
+        println!("[{:>4} s] {measure}{on}{engine}: {text}", self.started.elapsed().as_secs());
     }
 
     /// Prints a figure beside its bar.
@@ -48,7 +45,7 @@ impl Report {
         let unit = bar.unit;
         let (value, limit) = (digits(value), digits(limit));
         let anchor = if bar.anchor.is_empty() { "none" } else { bar.anchor };
-        println!("    {}: {value}{unit}; bar {sign} {limit}{unit}: {word}; anchor: {anchor}", bar.what);
+        println!("         {}: {value}{unit}; bar {sign} {limit}{unit}: {word}; anchor: {anchor}", bar.what);
         let row =
             format!("{word:<24} {engine:<10} {:<58} {value}{unit} (bar {sign} {limit}{unit})", bar.what);
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).push(row);

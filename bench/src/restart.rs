@@ -72,7 +72,15 @@ async fn strike(bench: &Bench<'_>, blow: Blow) -> Result<()> {
         Blow::Restart => "the server crashed and started",
     };
     let back = recovered.map_or_else(|| "never".to_owned(), |seconds| format!("after {} s", digits(seconds)));
-    bench.line("restart", format_args!("{name} (took {down:.1} s): {before} events/s before, 99 % of it {back}, {after} from then on (the first 4 s: {}); {completed} events, {retries} calls repeated, {behind} workspaces left behind", first.join(", ")));
+    bench.line(
+        "restart",
+        format_args!(
+            "{name} (took {down:.1} s): {before} events/s before, 99 % of it {back}, {after} from then on \
+                 (the first 4 s: {}); {completed} events, {retries} calls repeated, {behind} workspaces left \
+                 behind",
+            first.join(", ")
+        ),
+    );
     bench.judge(&bars::RESTART, recovered.unwrap_or(f64::INFINITY));
     bench.judge(&bars::RESTART_LOST, figure(behind));
     site.close(bench).await

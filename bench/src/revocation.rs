@@ -43,13 +43,13 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
     bench.line(
         "revocation",
         format_args!(
-            "the list for data planes: {} revocations in {} bytes; {} bytes more per revocation",
+            "a data plane holds {} revocations in {} bytes, {} each, and fetches all of them for one more",
             after.1,
             after.0,
             digits(bytes)
         ),
     );
-    bench.judge(&bars::REVOKED_BYTES, bytes);
+    bench.judge(&bars::REVOKED_BYTES, figure(after.0));
     drop(admin);
     site.close(bench).await
 }
@@ -102,7 +102,14 @@ async fn check(bench: &Bench<'_>, site: &Site, tokens: &[String], live: i64) -> 
         warm.push(started.elapsed());
     }
     let (cold, warm) = (Millis::new(cold), Millis::new(warm));
-    bench.line("revocation", format_args!("beside {live} live tokens and {} revoked ones, a check of a token seen in the last half second: {warm}; of another one, with its look-up: {cold}", live / 100));
+    bench.line(
+        "revocation",
+        format_args!(
+            "beside {live} live tokens and {} revoked ones, a check of a token seen in the last half \
+                 second: {warm}; of another one, with its look-up: {cold}",
+            live / 100
+        ),
+    );
     bench.judge(&bars::REVOKED_CHECK, warm.p99() * 1e3);
     Ok(())
 }

@@ -16,7 +16,7 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
     if bench.engine == Engine::Sqlite {
         return Ok(());
     }
-    let (quiet, held) = bench.size((15, 60), (3, 5));
+    let (quiet, held) = bench.size((10, 60), (3, 5));
     let site = bench.site().await?;
     let mut load = Load::start(&site, bench.size(2_000, 200)).await?;
     load.rate(Duration::from_secs(bench.size(5, 1))).await?;
@@ -39,7 +39,14 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
     db.close().await;
     load.stop(&site).await?;
     let (before, early, late) = (Rates::new(before), Rates::new(early), Rates::new(late));
-    bench.line("snapshot", format_args!("at full speed: {before} events/s over {quiet} s before, {early} in the first {} s of a snapshot held for {held} s, {late} in the rest", held / 2));
+    bench.line(
+        "snapshot",
+        format_args!(
+            "at full speed: {before} events/s over {quiet} s before, {early} in the first {} s of a \
+                 snapshot held for {held} s, {late} in the rest",
+            held / 2
+        ),
+    );
     bench.judge(&bars::SNAPSHOT, late.median() / before.median());
     site.close_and_count(bench, "snapshot").await
 }

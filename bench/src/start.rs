@@ -14,7 +14,7 @@ use crate::server::{Process, free_port, program};
 use crate::stats::{Millis, Rates, figure};
 
 pub(crate) async fn run(report: &Report, quick: bool) -> Result<()> {
-    let (runs, workspaces) = if quick { (2, 100) } else { (10, 10_000) };
+    let (runs, workspaces) = if quick { (2, 100) } else { (5, 10_000) };
     let bytes = std::fs::metadata(program()?)?.len();
     report.line("start", "", format_args!("the program has {:.1} MB", figure(bytes) / 1e6));
 
