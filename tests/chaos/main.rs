@@ -10,6 +10,7 @@
     clippy::panic,
     reason = "a test that meets the unexpected must stop"
 )]
+#![expect(clippy::print_stdout, reason = "what servers complained of is part of the result")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -57,7 +57,7 @@ enum Task {
     Poll,
     /// It asks for an event, for the first time or because it does not know whether it got it.
     Claim {
-        event: ConfigurationEvent,
+        event: Box<ConfigurationEvent>,
         fate: Fate,
         asked: i32,
         asked_at: Instant,
@@ -162,7 +162,9 @@ impl Worker {
         }
         let event = pending.into_iter().next();
         let asked_at = Instant::now();
-        Ok(event.map(|event| (Task::Claim { fate: self.fate(&event), event, asked: 0, asked_at }, None)))
+        Ok(event.map(|event| {
+            (Task::Claim { fate: self.fate(&event), event: Box::new(event), asked: 0, asked_at }, None)
+        }))
     }
 
     fn fate(&mut self, event: &ConfigurationEvent) -> Fate {
