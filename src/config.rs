@@ -99,8 +99,7 @@ impl FileIssuer {
     fn read(self) -> Result<IssuerConfig> {
         let ca_certificates = match &self.ca_file {
             Some(path) => Some(
-                std::fs::read(path)
-                    .with_context(|| format!("oidc_issuers: ca_file: {}", path.display()))?,
+                std::fs::read(path).with_context(|| format!("oidc_issuers: ca_file: {}", path.display()))?,
             ),
             None => None,
         };
@@ -220,11 +219,7 @@ impl Config {
             allow_weak_bootstrap_key: args.allow_weak_bootstrap_key
                 || file.allow_weak_bootstrap_key.unwrap_or(false),
             webhook_allow_private: args.webhook_allow_private || file.webhook_allow_private.unwrap_or(false),
-            oidc_issuers: file
-                .oidc_issuers
-                .into_iter()
-                .map(FileIssuer::read)
-                .collect::<Result<_>>()?,
+            oidc_issuers: file.oidc_issuers.into_iter().map(FileIssuer::read).collect::<Result<_>>()?,
             secrets: Secrets::load(lookup)?,
         };
         config.check_bootstrap_key()?;

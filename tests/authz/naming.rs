@@ -44,8 +44,9 @@ pub(crate) fn of_tenant<'a>(rpc: &'a Rpc, own: &'a Tenant, other: &'a Tenant) ->
 /// Every way for the token of a workspace to name another workspace, or a row of one.
 pub(crate) fn of_workspace<'a>(rpc: &'a Rpc, tenant: &'a Tenant) -> Vec<Naming<'a>> {
     let mut namings = Vec::new();
-    for placeholder in
-        placeholders(rpc).iter().filter(|name| matches!(name.as_str(), "$workspace" | "$event" | "$held_event" | "$upgrade"))
+    for placeholder in placeholders(rpc)
+        .iter()
+        .filter(|name| matches!(name.as_str(), "$workspace" | "$event" | "$held_event" | "$upgrade"))
     {
         for form in [Form::Slug, Form::Id] {
             namings.push(of_row(rpc, tenant, placeholder, &tenant.name(placeholder, form)));
