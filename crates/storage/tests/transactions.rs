@@ -147,6 +147,7 @@ async fn errors_have_kinds(test: TestDb) {
 }
 
 async fn idempotency_records_expire(test: TestDb) {
+    let customer = test.customer("acme").await;
     let key = |hash: u8| IdempotencyKey {
         caller: "key_1".into(),
         method: "m".into(),
@@ -156,7 +157,7 @@ async fn idempotency_records_expire(test: TestDb) {
     let mut tx = test.db.begin().await.unwrap();
     let now = tx.now().await.unwrap();
     assert_eq!(idempotency::find(&mut tx, &key(1), now).await.unwrap(), None);
-    idempotency::keep(&mut tx, &key(1), vec![42]).await.unwrap();
+    idempotency::keep(&mut tx, &key(1), customer, vec![42]).await.unwrap();
     assert_eq!(idempotency::find(&mut tx, &key(1), now).await.unwrap(), Some(vec![42]));
     let reused = idempotency::find(&mut tx, &key(2), now).await.unwrap_err();
     assert_eq!((reused.kind(), reused.reason()), (FaultKind::Aborted, "IDEMPOTENCY_KEY_REUSED"));
@@ -165,7 +166,7 @@ async fn idempotency_records_expire(test: TestDb) {
     let mut tx = test.db.begin().await.unwrap();
     let now = tx.now().await.unwrap();
     assert_eq!(idempotency::find(&mut tx, &key(2), now).await.unwrap(), None);
-    idempotency::keep(&mut tx, &key(2), vec![43]).await.unwrap();
+    idempotency::keep(&mut tx, &key(2), customer, vec![43]).await.unwrap();
     tx.commit_unaudited("test").await.unwrap();
     test.db.advance_clock(idempotency::RETENTION);
     let mut tx = test.db.begin().await.unwrap();
