@@ -84,6 +84,7 @@ fn is_registry(text: &str) -> bool {
     let bare = text.strip_prefix("oci://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
     let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
     text.len() <= REGISTRY_MAX
+        && !bare.contains("://")
         && host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
         && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
         && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte))
