@@ -24,6 +24,8 @@ use agentrouter_kernel::{Fault, Timestamp};
 use agentrouter_storage::{StorageError, Tx, query};
 use store::Part;
 
+use crate::signal::{self, UPGRADE_FINISHED};
+
 /// An upgrade that nobody else changes until the transaction ends, and neither its events.
 #[derive(Debug)]
 pub struct Held {
@@ -31,6 +33,8 @@ pub struct Held {
     pub upgrade: UpgradeRow,
     /// The event that started it; none where it is not kept any more.
     pub start: Option<Instruction>,
+    /// The phase that is stored.
+    stored: Phase,
 }
 
 /// Takes the locks that [`crate::instruct`] takes, in its order, before any other of this module. Instructions and the
@@ -73,7 +77,8 @@ pub async fn hold(tx: &mut Tx, found: &UpgradeRow) -> Result<Held, StorageError>
         store::hold_instruction(tx, event).await?;
     }
     let upgrade = store::hold(tx, known.event_id).await?.ok_or_else(gone)?;
-    Ok(Held { upgrade, start })
+    let stored = upgrade.phase;
+    Ok(Held { upgrade, start, stored })
 }
 
 impl Held {
@@ -85,8 +90,8 @@ impl Held {
     /// Writes the upgrade and, where it ended or is being cancelled, takes those of its instructions out of delivery
     /// that no worker holds and nobody needs any more.
     pub async fn save(self, tx: &mut Tx) -> Result<UpgradeRow, StorageError> {
-        let Self { upgrade, .. } = self;
-        save(tx, &upgrade).await?;
+        let Self { upgrade, stored, .. } = self;
+        save(tx, &upgrade, stored).await?;
         let ended = upgrade.phase.has_ended();
         if ended || upgrade.phase == Phase::Cancelling {
             store::withdraw(tx, upgrade.start_event(), upgrade.cancel_event_id).await?;
@@ -124,14 +129,31 @@ impl UpgradeRow {
     }
 }
 
-/// Writes an upgrade, wakes whoever waits for it, and deletes credentials that are of no more use.
-async fn save(tx: &mut Tx, upgrade: &UpgradeRow) -> Result<(), StorageError> {
+/// Writes an upgrade whose `stored` phase is another or the same, wakes whoever waits for it, signals that it ended,
+/// and deletes credentials that are of no more use.
+async fn save(tx: &mut Tx, upgrade: &UpgradeRow, stored: Phase) -> Result<(), StorageError> {
     store::write(tx, upgrade).await?;
+    if upgrade.phase.has_ended() && upgrade.phase != stored {
+        raise_finished(tx, upgrade).await?;
+    }
     if upgrade.phase.has_ended() || upgrade.phase == Phase::Cancelling {
         forget_credentials(tx, upgrade.event_id).await?;
     }
     tx.announce(upgrade.customer_id);
     Ok(())
+}
+
+/// Signals that an upgrade entered a phase in which it is over. One that is rolled back does so a second time.
+async fn raise_finished(tx: &mut Tx, upgrade: &UpgradeRow) -> Result<(), StorageError> {
+    let data = serde_json::json!({
+        "event_id": upgrade.event_id.to_string(),
+        "phase": upgrade.phase.to_proto().as_str_name(),
+        "message": upgrade.message,
+        "target_version": upgrade.target_version,
+        "running_version": upgrade.running_version,
+        "failed_version": upgrade.failed_version,
+    });
+    signal::raise(tx, upgrade.customer_id, upgrade.workspace_id, UPGRADE_FINISHED, &data).await
 }
 
 /// Notes that a new instruction of the workspace takes the place of those that got stuck.
@@ -210,7 +232,7 @@ async fn after_cancel(
             if start.is_some_and(|start| start.is_held()) {
                 // The upgrade itself still comes to an end.
                 upgrade.message = message;
-                return save(tx, &upgrade).await;
+                return save(tx, &upgrade, Phase::Cancelling).await;
             }
             step(tx, upgrade, Phase::Failed, &message).await
         }
@@ -241,8 +263,9 @@ async fn after_rollback(
 async fn step(tx: &mut Tx, mut upgrade: UpgradeRow, to: Phase, message: &str) -> Result<(), StorageError> {
     debug_assert!(upgrade.phase.may_move(Mover::Worker, to), "{:?} to {to:?}", upgrade.phase);
     let now = tx.now().await?;
+    let stored = upgrade.phase;
     upgrade.enter(to, message, now);
-    save(tx, &upgrade).await
+    save(tx, &upgrade, stored).await
 }
 
 /// Checks that an event may be tried again by a person: an instruction only while its upgrade waits for it.
@@ -274,5 +297,8 @@ pub(crate) async fn retire(
     customer: Id<Customer>,
     workspace: Option<Id<Workspace>>,
 ) -> Result<(), StorageError> {
-    store::cancel_all(tx, customer, workspace).await
+    for upgrade in store::cancel_all(tx, customer, workspace).await? {
+        raise_finished(tx, &upgrade).await?;
+    }
+    Ok(())
 }

@@ -326,18 +326,21 @@ pub(super) async fn free_stuck(
     Ok(())
 }
 
-/// Cancels what is under way in the workspaces that go out of service.
+/// Cancels what is under way in the workspaces that go out of service. Returns it.
 pub(super) async fn cancel_all(
     tx: &mut Tx,
     customer: Id<Customer>,
     workspace: Option<Id<Workspace>>,
-) -> Result<(), StorageError> {
-    const CANCEL: &str = "UPDATE dataplane_upgrades SET phase = 'cancelled', message = 'the workspace was taken out of service', \
+) -> Result<Vec<UpgradeRow>, StorageError> {
+    const CANCEL: &str = concat!(
+        "UPDATE dataplane_upgrades SET phase = 'cancelled', message = 'the workspace was taken out of service', \
              required_credentials = '[]', updated_at = :now, ended_at = :now \
-         WHERE customer_id = $1 AND workspace_id = COALESCE($2, workspace_id) AND ended_at IS NULL";
+         WHERE customer_id = $1 AND workspace_id = COALESCE($2, workspace_id) AND ended_at IS NULL RETURNING ",
+        columns!()
+    );
     const FORGET: &str = "DELETE FROM dataplane_upgrade_credentials \
          WHERE customer_id = $1 AND workspace_id = COALESCE($2, workspace_id)";
-    query(CANCEL).bind(customer).bind(workspace).execute(tx).await?;
+    let cancelled = query(CANCEL).bind(customer).bind(workspace).all(&mut *tx).await?;
     query(FORGET).bind(customer).bind(workspace).execute(tx).await?;
-    Ok(())
+    Ok(cancelled)
 }

@@ -9,6 +9,7 @@ mod secrets;
 mod sending;
 mod slots;
 mod targets;
+mod upgrades;
 
 use std::time::Duration;
 
