@@ -178,6 +178,7 @@ fn slot(slot: Slot) -> pb::SlotStatus {
         desired_version: slot.desired_version,
         applied_version: slot.applied_version,
         applied_at: slot.applied_at.map(timestamp),
+        failed_version: slot.failed_version,
         ..pb::SlotStatus::default()
     };
     match slot.newest_event {

@@ -31,6 +31,7 @@ pub(crate) struct Slot {
     pub(crate) desired_version: i64,
     pub(crate) applied_version: i64,
     pub(crate) applied_at: Option<Timestamp>,
+    pub(crate) failed_version: i64,
     pub(crate) newest_event: Option<NewestEvent>,
 }
 
@@ -91,6 +92,11 @@ pub(crate) fn status(
                 desired_version: slot.version,
                 applied_version,
                 applied_at: slot.applied_at,
+                // The row keeps it; it is news only until that version or a newer one runs.
+                failed_version: slot
+                    .failed_version
+                    .filter(|failed| *failed > applied_version)
+                    .unwrap_or_default(),
                 newest_event,
             });
         }

@@ -167,6 +167,8 @@ row! {
         pub(crate) applied_at: Option<Timestamp>,
         /// The event that applied it.
         pub(crate) applied_event_id: Option<Id<Event>>,
+        /// The version that the data plane went back from last, if it ever did.
+        pub(crate) failed_version: Option<i64>,
         /// An open event.
         pub(crate) event_id: Option<Id<Event>>,
         /// Stored name of its status.
@@ -189,7 +191,7 @@ pub(crate) async fn slots(
 ) -> Result<Vec<SlotRow>, StorageError> {
     const SLOTS: &str = "SELECT c.id, c.user_id, c.config_type, c.key_id, c.version, c.deleted, c.position, \
              c.broadcast_position, c.updated_at, y.position AS laid_out, \
-             s.applied_version, s.applied_at, s.applied_event_id, \
+             s.applied_version, s.applied_at, s.applied_event_id, s.failed_version, \
              e.id AS event_id, e.status, e.stuck, e.due_at, e.error_message \
          FROM workspace_sync y \
          JOIN liaison_configurations c ON c.customer_id = y.customer_id \

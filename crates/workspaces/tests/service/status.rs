@@ -6,6 +6,7 @@ use agentrouter_api::configurator::{ConfigType, DoctorRuntime, EventStatus};
 use agentrouter_api::workspaces::workspaces_service_server::WorkspacesService;
 use agentrouter_api::workspaces::{GetWorkspaceStatusRequest, SlotStatus, WorkspaceStatus};
 use agentrouter_delivery::claim::LEASE_DEFAULT;
+use agentrouter_delivery::complete::Outcome;
 use agentrouter_delivery::{Audience, Slot, delete_user_slots};
 use agentrouter_kernel::id::{Event, Id};
 use agentrouter_kernel::{Principal, Role};
@@ -24,6 +25,7 @@ on_both_engines!(
     an_event_is_followed_to_its_end,
     a_newer_version_waits_behind_one_in_flight,
     a_failure_is_tried_again_until_it_is_stuck,
+    a_version_that_failed_is_shown_beside_the_one_that_runs,
     a_lease_that_ran_out_holds_nothing,
     a_tombstone_counts_until_it_is_applied,
     a_slot_of_one_workspace_is_shown_there_only,
@@ -67,6 +69,7 @@ fn providers(desired: i64, applied: i64, event: EventStatus, id: Id<Event>) -> S
         event_id: id.to_string(),
         stuck: false,
         error_message: String::new(),
+        failed_version: 0,
     }
 }
 
@@ -209,6 +212,47 @@ async fn a_failure_is_tried_again_until_it_is_stuck(db: TestDb) {
     assert_eq!(freed.slots, [providers(2, 0, EventStatus::Pending, newer)]);
     worker.only_pending().await;
     assert_eq!(acme.eu_1().await, freed);
+}
+
+// Behaviour 25: after a data plane went back by itself, the status names the failed version and the running one.
+async fn a_version_that_failed_is_shown_beside_the_one_that_runs(db: TestDb) {
+    let acme = Tenant::new(&db, "acme").await;
+    acme.created("eu-1").await;
+    let worker = Worker::new(&acme, "eu-1").await;
+    acme.change_providers(1).await;
+    assert_eq!(worker.converge().await, 1);
+    let applied_at = |status: &WorkspaceStatus| status.slots[0].applied_at;
+    acme.change_providers(2).await;
+    let event = worker.only_pending().await;
+    let claim = worker.hold(event.id).await;
+    let outcome =
+        Outcome::Failed { message: "the probe failed".to_owned(), permanent: true, running: Some(1) };
+    assert!(worker.complete(&event, &claim, outcome).await.unwrap());
+    let status = acme.eu_1().await;
+    assert_eq!((status.converged, counts(&status)), (false, (0, 0, 1)));
+    let expected = SlotStatus {
+        applied_at: applied_at(&status),
+        stuck: true,
+        error_message: "the probe failed".to_owned(),
+        failed_version: 2,
+        ..providers(2, 1, EventStatus::Failed, event.id)
+    };
+    assert_eq!(status.slots, [expected]);
+
+    // It stays so while a newer version is on its way, and is over once that runs.
+    let newer = acme.change_providers(3).await.events.remove(0);
+    let status = acme.eu_1().await;
+    let waiting = SlotStatus {
+        applied_at: applied_at(&status),
+        failed_version: 2,
+        ..providers(3, 1, EventStatus::Pending, newer)
+    };
+    assert_eq!(status.slots, [waiting]);
+    assert_eq!(worker.converge().await, 1);
+    let status = acme.eu_1().await;
+    assert!(status.converged);
+    let caught_up = providers(3, 3, EventStatus::Applied, newer);
+    assert_eq!(status.slots, [SlotStatus { applied_at: applied_at(&status), ..caught_up }]);
 }
 
 async fn a_lease_that_ran_out_holds_nothing(db: TestDb) {
