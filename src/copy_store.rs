@@ -101,8 +101,11 @@ async fn copy(source: &Db, target: &Db) -> Result<String> {
             left.rows,
             right.rows
         );
-        let start: String = left.digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        writeln!(report, "{}\t{}\t{start}", table.name, left.rows)?;
+        write!(report, "{}\t{}\t", table.name, left.rows)?;
+        for byte in left.digest.iter().take(8) {
+            write!(report, "{byte:02x}")?;
+        }
+        report.push('\n');
     }
     writing.commit_unaudited("the audit log is copied, and this is no act of a customer").await?;
     writeln!(report, "both sides are the same")?;
