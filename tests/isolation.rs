@@ -187,18 +187,28 @@ async fn filters_do_not_reach_over(db: TestDb) {
     let (canary, foreign) = (&world.acme.canary, world.traces(&world.acme).await);
     let (member, customer) = (world.acme.name("$member", Form::Id), world.acme.customer);
     let by_canary = format!("display_name:{canary}");
+    // The second tenant came after everything of the first one.
+    let second = json!({"customer_id": "globex"});
+    let second = world.client.ask("TenancyService/GetCustomer", &second, OPERATOR_KEY).await;
+    let by_time = format!("created_at < {}", second["created_at"].as_str().unwrap());
     for list in lists().into_iter().filter(|list| !list.is_flat) {
         let name = list.rpc.name;
+        if name == "SessionsService/ListSessions" {
+            // It takes no filter at all.
+            let request = json!({"page": {"filter": by_canary}});
+            let outcome = world.client.call(name, &request, Some(world.globex.token(Caller::Admin))).await;
+            assert_eq!(outcome.unwrap_err().kind(), (Code::InvalidArgument, "INVALID_FIELDS"));
+            continue;
+        }
         let matching = match name {
             "ProjectsService/ListProjectMembers" => format!("identity_id = {member}"),
             "AuditService/ListAuditEntries" => format!("target = {customer}"),
             "McpServersService/ListMcpServers" => format!("name:{canary}"),
-            "SessionsService/ListSessions" => continue,
+            "WebhooksService/ListWebhookDeliveries" => by_time.clone(),
             _ => by_canary.clone(),
         };
-        let (field, _) = matching.split_once([' ', ':']).unwrap();
         // A condition that holds for all rows must not get past the tenant's own.
-        let everything = format!("{field} = a OR NOT {field} = a");
+        let everything = format!("{matching} OR NOT {matching}");
         for (filter, own_matches) in [(&matching, false), (&everything, true)] {
             let page = json!({"filter": filter, "order_by": "created_at desc", "page_size": 1000});
             let mut counts = Vec::new();

@@ -125,6 +125,9 @@ async fn no_secret_is_shown_again(db: TestDb) {
     let mut answers = Vec::new();
     let mut needles = world.own_secrets().await;
     needles.extend(world.tenant.secrets.iter().map(|(what, secret)| Needle::of_text(what, secret)));
+    // What the requests of the table bring.
+    needles.push(Needle::of_text("a key that somebody brings", "a key of the own"));
+    needles.push(Needle::of_text("a password that an admin submits", "the password of the table"));
 
     mistakes(&world, &mut answers, &mut needles).await;
     mistakes_over_rest(&world, &mut answers, &mut needles).await;
@@ -182,6 +185,7 @@ fn without_disclosed(name: &str, who: &str, mut answer: Value, needles: &mut Vec
         "SessionsService/CreateSession"
         | "WorkspacesService/IssueWorkspaceToken"
         | "WorkspacesService/RenewWorkspaceToken" => "token",
+        "WebhooksService/CreateWebhook" | "WebhooksService/RotateWebhookSecret" => "secret",
         // Workers need the keys of providers, and nobody else gets them.
         "ConfiguratorService/GetConfiguration" if matches!(who, "Rightful" | "Workspace" | "Sibling") => {
             let providers = answer["configurations"][0]["providers"]["providers"].as_array_mut().unwrap();

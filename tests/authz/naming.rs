@@ -44,10 +44,8 @@ pub(crate) fn of_tenant<'a>(rpc: &'a Rpc, own: &'a Tenant, other: &'a Tenant) ->
 /// Every way for the token of a workspace to name another workspace, or a row of one.
 pub(crate) fn of_workspace<'a>(rpc: &'a Rpc, tenant: &'a Tenant) -> Vec<Naming<'a>> {
     let mut namings = Vec::new();
-    for placeholder in placeholders(rpc)
-        .iter()
-        .filter(|name| matches!(name.as_str(), "$workspace" | "$event" | "$held_event" | "$upgrade"))
-    {
+    let of_workspace = ["$workspace", "$event", "$held_event", "$batched_event", "$upgrade"];
+    for placeholder in placeholders(rpc).iter().filter(|name| of_workspace.contains(&name.as_str())) {
         for form in [Form::Slug, Form::Id] {
             namings.push(of_row(rpc, tenant, placeholder, &tenant.name(placeholder, form)));
         }
@@ -85,7 +83,7 @@ impl Naming<'_> {
             "$webhook" => "WEBHOOK_NOT_FOUND",
             "$mcp_profile" => "MCP_PROFILE_NOT_FOUND",
             "$workspace" => "WORKSPACE_NOT_FOUND",
-            "$event" | "$sibling_event" | "$held_event" => "EVENT_NOT_FOUND",
+            "$event" | "$sibling_event" | "$held_event" | "$batched_event" => "EVENT_NOT_FOUND",
             "$upgrade" | "$completed_upgrade" => "UPGRADE_NOT_FOUND",
             "$configuration" => "CONFIGURATION_NOT_FOUND",
             other => panic!("{other} has no reason"),
@@ -114,7 +112,8 @@ impl Naming<'_> {
         });
         match client.call(self.rpc.name, &request, Some(token)).await {
             Err(refusal) => refusal,
-            Ok(answer) => panic!("{} {request}: answered with {answer}", self.rpc.name),
+            Ok(answer) => Refusal::of_item(answer)
+                .unwrap_or_else(|answer| panic!("{} {request}: answered with {answer}", self.rpc.name)),
         }
     }
 }

@@ -40,6 +40,14 @@ impl Refusal {
         violations.filter_map(|violation| violation["field"].as_str()).collect()
     }
 
+    /// What the answer to a batch of one tells of an item that failed, which has a reason and no code; or the answer,
+    /// where nothing failed.
+    pub(crate) fn of_item(answer: Value) -> Result<Self, Value> {
+        let Some(reason) = item_failure(&answer) else { return Err(answer) };
+        let code = if reason.ends_with("_NOT_FOUND") { Code::NotFound } else { Code::FailedPrecondition };
+        Ok(Self { code, reason: reason.to_owned(), message: String::new(), details: answer })
+    }
+
     /// The same with a name left out wherever it is quoted.
     pub(crate) fn without_name(&self, name: &str) -> Self {
         let details = self.details.to_string().replace(name, "<name>");
@@ -63,6 +71,11 @@ impl From<Status> for Refusal {
         let reason = info.and_then(|info| info["reason"].as_str()).unwrap_or_default().to_owned();
         Self { code: status.code(), reason, message: status.message().to_owned(), details }
     }
+}
+
+/// Why the one item of a batch failed; none where the answer is of no batch, or the item succeeded.
+pub(crate) fn item_failure(answer: &Value) -> Option<&str> {
+    answer["results"][0]["error_reason"].as_str().filter(|reason| !reason.is_empty())
 }
 
 /// Everything that an outcome tells, as one text.

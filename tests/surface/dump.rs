@@ -8,11 +8,16 @@ use uuid::Uuid;
 
 /// Tables that record calls, and not what the calls are about.
 const RECORDS: [&str; 2] = ["audit_entries", "idempotency_records"];
-/// Tables in which the server moves rows by itself: what is told to people, and what was.
-const TOLD: [&str; 4] =
-    ["webhook_deliveries", "webhook_offline_workspaces", "webhook_stuck_slots", "workspace_signals"];
+/// Tables in which jobs of the server note what happened to workspaces, and whom they told of it.
+const TOLD: [&str; 3] = ["webhook_offline_workspaces", "webhook_stuck_slots", "workspace_signals"];
 /// Columns that move by themselves: when a key was used and when a worker called.
 const MOVING: [&str; 2] = ["last_used_at", "last_seen_at"];
+/// The queue to webhooks, of which a job moves all but these columns. Of its messages, jobs add all but those that a call
+/// asked for.
+const QUEUE: &str = "webhook_deliveries";
+const QUEUED: [&str; 7] =
+    ["id", "customer_id", "webhook_id", "message_id", "event_type", "payload", "created_at"];
+const ASKED_FOR: &str = "event_type = 'webhook.test'";
 
 /// Reads a database as a whole.
 pub(crate) struct Reader {
@@ -25,10 +30,16 @@ impl Reader {
     pub(crate) async fn new(db: &Db) -> Self {
         let tables = tables(db).await;
         assert!(tables.len() > 15, "{} tables", tables.len());
-        let everything: Vec<String> = tables.iter().map(|table| table.select(&[])).collect();
+        let everything: Vec<String> = tables.iter().map(|table| table.select(|_| true)).collect();
         let is_state = |name: &str| !RECORDS.contains(&name) && !TOLD.contains(&name);
-        let state = tables.iter().filter(|table| is_state(&table.name));
-        let state: Vec<String> = state.map(|table| table.select(&MOVING)).collect();
+        let state = tables.iter().filter(|table| is_state(&table.name)).map(|table| {
+            if table.name == QUEUE {
+                format!("{} WHERE {ASKED_FOR}", table.select(|column| QUEUED.contains(&column)))
+            } else {
+                table.select(|column| !MOVING.contains(&column))
+            }
+        });
+        let state: Vec<String> = state.collect();
         Self { db: db.clone(), everything: everything.join(" UNION ALL "), state: state.join(" UNION ALL ") }
     }
 
@@ -119,9 +130,9 @@ async fn tables(db: &Db) -> Vec<Table> {
 }
 
 impl Table {
-    /// Reads the rows without some of the columns.
-    fn select(&self, without: &[&str]) -> String {
-        let columns = self.columns.iter().filter(|column| !without.contains(&column.as_str()));
+    /// Reads the rows with some of the columns.
+    fn select(&self, is_read: impl Fn(&str) -> bool) -> String {
+        let columns = self.columns.iter().filter(|column| is_read(column.as_str()));
         let (function, column): (&str, fn(&String) -> String) = match self.engine {
             Engine::Sqlite => ("json_object", |name| {
                 format!(

@@ -352,17 +352,21 @@ impl Setup<'_> {
         self.secrets.push(("a key that somebody brought".to_owned(), key));
     }
 
-    /// A webhook with a message that waits for it. Nothing listens there.
+    /// Two webhooks, each with two messages that wait for it. Nothing listens there.
     async fn webhooks(&mut self, admin: &str) {
-        let request = json!({
-            "display_name": self.canary, "url": format!("https://{}.invalid/hook", self.canary),
-            "labels": {"note": self.canary},
-        });
-        let created = self.ask("WebhooksService/CreateWebhook", request, admin).await;
-        let webhook = text(&created["webhook"]["id"]);
-        self.secrets.push(("the secret of a webhook".to_owned(), text(&created["secret"])));
-        self.ask("WebhooksService/TestWebhook", json!({"webhook_id": webhook}), admin).await;
-        self.name("$webhook", "", &webhook);
+        for name in ["first", "second"] {
+            let request = json!({
+                "display_name": self.canary, "url": format!("https://{}.invalid/{name}", self.canary),
+                "labels": {"note": self.canary},
+            });
+            let created = self.ask("WebhooksService/CreateWebhook", request, admin).await;
+            let webhook = text(&created["webhook"]["id"]);
+            self.secrets.push((format!("the secret of a webhook ({name})"), text(&created["secret"])));
+            for _ in 0..2 {
+                self.ask("WebhooksService/TestWebhook", json!({"webhook_id": webhook}), admin).await;
+            }
+            self.name("$webhook", "", &webhook);
+        }
     }
 
     /// An upgrade that waits for credentials it was given, and a completed one of the other workspace.
@@ -426,17 +430,18 @@ impl Setup<'_> {
         for (placeholder, caller) in [("$event", Caller::Workspace), ("$sibling_event", Caller::Sibling)] {
             let polled =
                 self.ask("ConfiguratorService/ListPendingEvents", poll.clone(), &tokens[&caller]).await;
-            let event = text(&polled["events"][0]["id"]);
+            let catalog = event(&polled, "CONFIG_TYPE_MCP_CATALOG", "");
             let configuration = json!({"config_type": "CONFIG_TYPE_PROVIDERS"});
             let listed = self.ask("ConfiguratorService/ListConfigurations", configuration, admin).await;
             self.name("$configuration", "", &text(&listed["configurations"][0]["id"]));
-            self.name(placeholder, "", &event);
+            self.name(placeholder, "", &catalog);
             if caller == Caller::Workspace {
+                self.name("$batched_event", "", &event(&polled, "CONFIG_TYPE_MCP_PROFILE", "first"));
                 // Another one is held by its worker.
-                let event = text(&polled["events"][1]["id"]);
-                let claim = json!({"event_id": event, "worker_id": self.canary, "lease": "900s"});
+                let held = event(&polled, "CONFIG_TYPE_MCP_PROFILE", "second");
+                self.name("$held_event", "", &held);
+                let claim = json!({"event_id": held, "worker_id": self.canary, "lease": "900s"});
                 let held = self.ask("ConfiguratorService/AcknowledgeEvent", claim, &tokens[&caller]).await;
-                self.name("$held_event", "", &event);
                 self.name("$claim", &text(&held["claim_token"]), "");
             }
         }
@@ -449,6 +454,13 @@ impl Setup<'_> {
         });
         self.ask("ConfiguratorService/CompleteEvent", failure, &tokens[&Caller::Sibling]).await;
     }
+}
+
+/// The event for a slot among those that wait.
+fn event(polled: &Value, config_type: &str, key: &str) -> String {
+    let mut events = polled["events"].as_array().into_iter().flatten();
+    let found = events.find(|event| event["config_type"] == config_type && event["key_id"] == key);
+    text(&found.unwrap_or_else(|| panic!("no event of {config_type} {key}: {polled}"))["id"])
 }
 
 fn text(value: &Value) -> String {
