@@ -497,9 +497,9 @@ async fn only_the_release_that_runs_is_rolled_back(db: TestDb) {
 }
 
 async fn a_new_instruction_frees_the_workspace_from_stuck_ones(db: TestDb) {
-    let world = World::new(db).await;
     const STUCK: &str =
         "SELECT status AS value FROM liaison_configuration_events WHERE is_open = TRUE AND stuck = TRUE";
+    let world = World::new(db).await;
     let failed = world.upgrade_in(UpgradePhase::Failed).await;
     let stuck: Vec<String> = query(STUCK).values(&world.test.db).await.unwrap();
     assert_eq!(stuck, ["failed"], "it stays to be seen");

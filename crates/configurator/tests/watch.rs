@@ -173,7 +173,7 @@ async fn a_slow_reader_gets_the_newest_state(db: TestDb) {
     next(&mut stream).await.unwrap();
     let mut newest = String::new();
     for weight in 1..=40 {
-        newest = fleet.change(weight).await.event_ids[0].clone();
+        newest.clone_from(&fleet.change(weight).await.event_ids[0]);
     }
     // It reads on now: at most what was on its way when it stopped, then the newest.
     let mut told = Vec::new();

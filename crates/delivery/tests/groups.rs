@@ -1,6 +1,6 @@
 //! Single calls that come at the same time share transactions, and each is answered as if it had come alone.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
 
 #[expect(dead_code, reason = "each test file uses its part")]
 mod common;

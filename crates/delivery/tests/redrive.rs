@@ -283,10 +283,10 @@ async fn every_change_is_in_the_table(db: TestDb) {
                 fleet.trigger().await;
             }
             2 | 3 => {
-                if let Some(event) = fleet.pending(0).await.first() {
-                    if let Claimed::Held(claim) = fleet.claim(0, event.id, "worker").await {
-                        held = Some((event.id, claim));
-                    }
+                if let Some(event) = fleet.pending(0).await.first()
+                    && let Claimed::Held(claim) = fleet.claim(0, event.id, "worker").await
+                {
+                    held = Some((event.id, claim));
                 }
             }
             4 | 5 => {
@@ -305,9 +305,13 @@ async fn every_change_is_in_the_table(db: TestDb) {
                 let ids: Vec<_> = before.keys().copied().collect();
                 if !ids.is_empty() {
                     let mut tx = fleet.db().begin().await.unwrap();
-                    if redrive::retry(&mut tx, fleet.customer, ids[next(ids.len() as u32) as usize])
-                        .await
-                        .is_ok()
+                    if redrive::retry(
+                        &mut tx,
+                        fleet.customer,
+                        ids[next(u32::try_from(ids.len()).unwrap()) as usize],
+                    )
+                    .await
+                    .is_ok()
                     {
                         tx.commit_unaudited("test").await.unwrap();
                     }

@@ -83,7 +83,7 @@ async fn fetch_as(
 async fn the_worker_gets_what_was_submitted_until_it_has_it(db: TestDb) {
     let world = World::new(db).await;
     let upgrade = world.start_parked(&["chart", "images"]).await;
-    assert_eq!(world.fetch(&upgrade).await.unwrap(), Default::default());
+    assert_eq!(world.fetch(&upgrade).await.unwrap(), pb::FetchDataplaneUpgradeCredentialsResponse::default());
     let submitted = world.submit(&upgrade, vec![login("images"), login("chart")]).await.unwrap();
     assert!(
         submitted.success && Id::<Credential>::parse(&submitted.credentials_id).is_some(),
@@ -98,7 +98,10 @@ async fn the_worker_gets_what_was_submitted_until_it_has_it(db: TestDb) {
     assert_eq!(world.kept().await, 2);
     for _ in 0..2 {
         world.ack(&upgrade).await;
-        assert_eq!((world.kept().await, world.fetch(&upgrade).await.unwrap()), (0, Default::default()));
+        assert_eq!(
+            (world.kept().await, world.fetch(&upgrade).await.unwrap()),
+            (0, pb::FetchDataplaneUpgradeCredentialsResponse::default())
+        );
     }
     assert_eq!(world.phase(&upgrade).await, UpgradePhase::NeedsCredentials, "the worker moves on");
     world.report(&upgrade, UpgradePhase::Running).await.unwrap();
@@ -168,7 +171,7 @@ async fn credentials_leave_with_the_cancel_and_with_the_end(db: TestDb) {
         }
         assert_eq!(
             (world.kept().await, world.fetch(&upgrade).await.unwrap()),
-            (0, Default::default()),
+            (0, pb::FetchDataplaneUpgradeCredentialsResponse::default()),
             "{how}"
         );
         world.clear().await;
@@ -190,7 +193,10 @@ async fn credentials_are_kept_for_a_day(db: TestDb) {
     assert_eq!((sweep().await, world.fetch(&upgrade).await.unwrap().credentials.len()), (0, 1));
     world.advance(61).await;
     // Over is over, whether or not somebody swept.
-    assert_eq!((world.fetch(&upgrade).await.unwrap(), world.kept().await), (Default::default(), 1));
+    assert_eq!(
+        (world.fetch(&upgrade).await.unwrap(), world.kept().await),
+        (pb::FetchDataplaneUpgradeCredentialsResponse::default(), 1)
+    );
     assert_eq!((sweep().await, sweep().await, world.kept().await), (1, 0, 0));
 }
 

@@ -257,9 +257,9 @@ impl Model<'_> {
         known.claims[position].2 = true;
         Some(match (part, ended, known.phase) {
             (Part::Start, Ended::Applied, phase) if phase.is_forward() => Phase::Completed,
-            (Part::Start, Ended::Failed | Ended::Rejected, Phase::Cancelling) => Phase::Cancelled,
+            (Part::Start, Ended::Failed | Ended::Rejected, Phase::Cancelling)
+            | (Part::Cancel, Ended::Applied, Phase::Cancelling) => Phase::Cancelled,
             (Part::Start, Ended::Rejected, phase) if phase.is_forward() => Phase::Failed,
-            (Part::Cancel, Ended::Applied, Phase::Cancelling) => Phase::Cancelled,
             (Part::Rollback, Ended::Applied, Phase::RollingBack) => Phase::RolledBack,
             (Part::Rollback, Ended::Rejected, Phase::RollingBack) => Phase::Completed,
             (.., phase) => phase,
