@@ -170,7 +170,7 @@ pub async fn heal(
 
 /// Queues the newest version of every live slot of a workspace, or of one slot, whether or not it was reported as
 /// applied: what an admin asks for who does not trust the reports. Left out are slots whose newest version has an open
-/// event already (stuck ones included: [`crate::retry`] frees those) or was refused by the data plane. Returns how many
+/// event already (stuck ones included: [`crate::redrive::retry`] frees those) or was refused by the data plane. Returns how many
 /// events there are new.
 ///
 /// # Errors
