@@ -27,7 +27,7 @@ on_both_engines!(
     metrics_are_for_viewers_beyond_loopback,
 );
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 // Behaviour 4: a completion without a token or a worker is accepted from the credential of the claim, and counted.
 async fn deliveries_are_counted(db: TestDb) {
