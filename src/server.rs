@@ -2,6 +2,7 @@
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -62,6 +63,8 @@ pub async fn start(config: Config) -> Result<Running> {
     let wired = wire::wire(&deps, issuers, webhooks, config.full_syncs_per_second, &stop).await?;
     let mut jobs = jobs::start(&deps.db, &wired.presence, &stop);
     jobs.spawn(wired.key_usage.run(stop.clone()));
+    let (authenticator, streams_stop) = (Arc::clone(&wired.authenticator), stop.clone());
+    jobs.spawn(async move { authenticator.end_streams(&streams_stop).await });
     let (watch_db, watch_stop) = (deps.db.clone(), stop.clone());
     jobs.spawn(async move { wired.status_watch.run(&watch_db, &watch_stop).await });
     let sender = Sender::new(&deps, webhooks).context("the client of webhooks")?;

@@ -67,6 +67,8 @@ const OF_JOBS: &[(&str, &str)] = &[
     ),
     ("UPDATE workspace_sync SET last_seen_at", "workspaces whose tokens were used"),
     ("UPDATE api_keys SET last_used_at", "keys that were used"),
+    ("SELECT s.key_hash AS value FROM api_key_secrets", "keys that opened streams"),
+    ("SELECT t.id AS value FROM", "tokens that opened streams"),
     ("DELETE FROM tokens WHERE id IN", "what expired"),
     ("DELETE FROM revoked_tokens WHERE (customer_id, jti) IN", "what expired"),
     (

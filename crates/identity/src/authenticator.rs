@@ -7,8 +7,10 @@ use agentrouter_kernel::id::{self, Id};
 use agentrouter_kernel::{CredentialKind, Fault, Principal, Role, Timestamp};
 use agentrouter_rpc::Authenticate;
 use agentrouter_rpc::call::unauthenticated;
+use agentrouter_rpc::enforce::UntilEnded;
 use agentrouter_storage::{Db, StorageError};
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::keys::{self, GATEWAY_PREFIX, Shape, TokenHash};
@@ -18,6 +20,7 @@ use crate::signing::SigningKeys;
 use crate::store;
 use crate::store::api_keys::LiveKey;
 use crate::store::tokens::LiveToken;
+use crate::streams::Streams;
 use crate::tokens::Claims;
 use crate::usage::{KeyUsage, Uses};
 
@@ -33,6 +36,7 @@ pub struct Authenticator {
     signing: Arc<SigningKeys>,
     issuers: Issuers,
     cache: Cache,
+    streams: Streams,
     uses: Uses,
 }
 
@@ -47,7 +51,8 @@ impl Authenticator {
     /// An authenticator, and the writer of last uses, which the caller runs.
     pub fn new(db: Db, signing: Arc<SigningKeys>) -> (Self, KeyUsage) {
         let (uses, usage) = KeyUsage::new(db.clone());
-        (Self { db, signing, issuers: Issuers::default(), cache: Cache::default(), uses }, usage)
+        let (issuers, cache, streams) = Default::default();
+        (Self { db, signing, issuers, cache, streams, uses }, usage)
     }
 
     /// The same, with trust in these OIDC issuers, whose tokens are exchanged for sessions.
@@ -67,9 +72,16 @@ impl Authenticator {
     }
 
     /// Forgets every answer. Called after a commit that took a credential out of service, so that this process honours
-    /// it at once.
+    /// it at once, for open streams, too.
     pub fn forget(&self) {
         self.cache.forget();
+        self.streams.look_soon();
+    }
+
+    /// Ends streams with the credentials that opened them, until the server stops. The server runs it as a task of its
+    /// own.
+    pub async fn end_streams(&self, stop: &CancellationToken) {
+        self.streams.run(&self.db, &self.cache, stop).await;
     }
 
     async fn look_up(&self, token: &str, hash: &TokenHash) -> Result<Option<Found>, StorageError> {
@@ -115,6 +127,10 @@ impl Authenticate for Authenticator {
         let remaining: Option<Duration> = found.principal.expires_at.map(|end| end.since(found.now));
         self.cache.keep(hash, &found.principal, started, remaining);
         Ok(found.principal)
+    }
+
+    fn until_ended(&self, token: &str, caller: &Principal) -> UntilEnded {
+        self.streams.until_ended(keys::hash(token), caller)
     }
 }
 

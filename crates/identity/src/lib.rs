@@ -6,7 +6,8 @@
 //!
 //! Invariants: of a key only the hash is stored; a token counts only while its row does, and with it its customer,
 //! identity, workspace and the key it was made with; nobody makes, replaces or ends a credential above the own role;
-//! one operator key is always left; an answer about a credential is used for half a second at most.
+//! one operator key is always left; an answer about a credential is used for half a second at most, and a stream ends
+//! within about a second of the credential that opened it.
 //!
 //! Deliberately absent: what a role may do (the method options), memberships (projects, which this crate only ends
 //! with their identity), and gateway tokens, of which only the revocation passes through.
@@ -26,6 +27,7 @@ pub mod secrets;
 mod sessions;
 mod signing;
 mod store;
+mod streams;
 mod subjects;
 mod tokens;
 mod usage;

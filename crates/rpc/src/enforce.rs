@@ -11,11 +11,13 @@ use agentrouter_telemetry::metrics::Unauthenticated;
 use async_trait::async_trait;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
+use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::{Layer, Service};
 
 use crate::call::{CUSTOMER_KEY, Call, IDEMPOTENCY_KEY, Peer, RequestId, unauthenticated};
+use crate::guarded::Guarded;
 use crate::policy::{Policies, Policy};
 use crate::status::into_status;
 
@@ -27,7 +29,13 @@ pub trait Authenticate: Send + Sync + 'static {
     /// # Errors
     /// UNAUTHENTICATED for anything that is no live credential, whatever is wrong with it.
     async fn authenticate(&self, token: &str) -> Result<Principal, Fault>;
+
+    /// Waits until a token that was authenticated for this caller is no live credential any more, whatever ends it.
+    fn until_ended(&self, token: &str, caller: &Principal) -> UntilEnded;
 }
+
+/// Is ready once a credential has ended, at most about a second later. Stops being waited for when it is dropped.
+pub type UntilEnded = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Wraps the gRPC services: authenticates, enforces the method's policy and puts a [`Call`] into extensions.
 #[derive(Clone)]
@@ -73,14 +81,13 @@ impl<S> std::fmt::Debug for Enforce<S> {
     }
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Enforce<S>
+impl<S, ReqBody> Service<Request<ReqBody>> for Enforce<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S: Service<Request<ReqBody>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send,
     ReqBody: Send + 'static,
-    ResBody: Default + Send,
 {
-    type Response = Response<ResBody>;
+    type Response = Response<Body>;
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -101,9 +108,13 @@ where
             };
             let Some(call) = call else { return inner.call(Request::from_parts(parts, body)).await };
             parts.extensions.insert(call.clone());
+            let until_ended = shared.until_ended(&parts, &call);
             let response = inner.call(Request::from_parts(parts, body)).await?;
             shared.note_denial(&call, response.headers()).await;
-            Ok(response)
+            Ok(match until_ended {
+                Some(until_ended) => response.map(|body| Body::new(Guarded::new(body, until_ended))),
+                None => response,
+            })
         })
     }
 }
@@ -152,6 +163,13 @@ impl Shared {
             return Err(fault);
         }
         Ok(Some(call))
+    }
+
+    /// What ends a stream before its time: nothing where the answer is no stream, or nobody in particular called.
+    fn until_ended(&self, request: &Parts, call: &Call) -> Option<UntilEnded> {
+        let is_streaming = self.policies.get(request.uri.path()).is_some_and(|policy| policy.is_streaming);
+        let (true, Some(caller)) = (is_streaming, &call.caller) else { return None };
+        Some(self.authenticator.until_ended(bearer(&request.headers)?, caller))
     }
 
     fn count_unknown(&self, fault: &Fault, credential: Unauthenticated) {

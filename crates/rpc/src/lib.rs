@@ -9,6 +9,7 @@ pub mod call;
 pub mod convert;
 pub mod credential;
 pub mod enforce;
+mod guarded;
 pub mod list;
 pub mod observe;
 pub mod policy;

@@ -14,6 +14,8 @@ pub struct Policy {
     pub method: String,
     /// What the proto says.
     pub declared: MethodPolicy,
+    /// Whether it answers with a stream, which may last longer than the caller's credential.
+    pub is_streaming: bool,
 }
 
 impl Policy {
@@ -79,7 +81,8 @@ impl Policies {
                 let name = format!("{}/{}", service.full_name(), method.name());
                 match declared(pool, &method) {
                     Some(declared) if declared.role() != PolicyRole::Unspecified => {
-                        policies.insert(format!("/{name}"), Policy { method: name, declared });
+                        let is_streaming = method.is_server_streaming();
+                        policies.insert(format!("/{name}"), Policy { method: name, declared, is_streaming });
                     }
                     _ => missing.push(name),
                 }

@@ -6,7 +6,7 @@ use agentrouter_kernel::filter::{Field, FieldKind};
 use agentrouter_kernel::id::{ApiKey, Customer, Id, Identity};
 use agentrouter_kernel::{Role, Timestamp};
 use agentrouter_rpc::ListSpec;
-use agentrouter_storage::{Db, Source, StorageError, Tx, query, row};
+use agentrouter_storage::{Db, Source, Sql, StorageError, Tx, Value, query, row};
 
 use crate::keys::{NewKey, TokenHash};
 use crate::model::{KeyKind, KeyState, NewApiKey};
@@ -203,16 +203,51 @@ row! {
     }
 }
 
+/// The secrets `s` of management keys `k` that work, of those whose hash is `$hash`.
+macro_rules! from_live {
+    ($hash:literal) => {
+        concat!(
+            " FROM api_key_secrets s JOIN api_keys k ON k.id = s.api_key_id JOIN customers c ON c.id = k.customer_id \
+             WHERE s.key_hash ",
+            $hash,
+            " AND k.kind = 'management' AND k.revoked_at IS NULL AND c.deleted_at IS NULL \
+             AND (s.expires_at IS NULL OR s.expires_at > :now) AND (k.expires_at IS NULL OR k.expires_at > :now)"
+        )
+    };
+}
+
+/// Those of these secrets that [`find_live`] would find.
+pub(crate) async fn live_of(db: &Db, hashes: &[TokenHash]) -> Result<Vec<Vec<u8>>, StorageError> {
+    const LIVE: Sql = Sql::Each {
+        sqlite: concat!(
+            "SELECT s.key_hash AS value",
+            from_live!("IN (SELECT unhex(value) FROM json_each($1))")
+        ),
+        postgres: concat!(
+            "SELECT s.key_hash AS value",
+            from_live!("IN (SELECT decode(named, 'hex') FROM unnest($1) AS named)")
+        ),
+    };
+    query(LIVE).bind(Value::Texts(hashes.iter().map(hex).collect())).values(db).await
+}
+
+fn hex(hash: &TokenHash) -> String {
+    hash.iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
+}
+
 /// The key with this secret, if it works: neither it nor the secret nor the customer is out of service. Its identity,
 /// if it has one, exists, because deleting one deletes its keys.
 pub(crate) async fn find_live(db: &Db, hash: &TokenHash) -> Result<Option<LiveKey>, StorageError> {
-    const FIND: &str = "SELECT k.id, k.customer_id, c.slug AS customer_slug, k.role, k.identity_id, k.expires_at, \
+    const FIND: &str = concat!(
+        "SELECT k.id, k.customer_id, c.slug AS customer_slug, k.role, k.identity_id, k.expires_at, \
          s.expires_at AS secret_expires_at, \
          (k.last_used_at IS NULL OR k.last_used_at <= :now - 60000000) AS use_is_due, \
-         CAST(:now AS BIGINT) AS now \
-         FROM api_key_secrets s JOIN api_keys k ON k.id = s.api_key_id JOIN customers c ON c.id = k.customer_id \
-         WHERE s.key_hash = $1 AND k.kind = 'management' AND k.revoked_at IS NULL AND c.deleted_at IS NULL \
-         AND (s.expires_at IS NULL OR s.expires_at > :now) AND (k.expires_at IS NULL OR k.expires_at > :now)";
+         CAST(:now AS BIGINT) AS now",
+        from_live!("= $1")
+    );
     query(FIND).bind(hash.as_slice()).optional(db).await
 }
 

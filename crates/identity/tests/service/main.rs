@@ -13,6 +13,7 @@ mod rotation;
 mod secrets;
 mod sessions;
 mod signing;
+mod streams;
 mod sweep;
 
 use std::sync::Arc;
