@@ -1,10 +1,13 @@
 //! RollbackConfiguration: what comes back, and what undoes it.
 
+use std::time::Duration;
+
 use agentrouter_api::configurator as pb;
 use agentrouter_api::configurator::configuration::Payload;
 use agentrouter_api::configurator::configurator_service_server::ConfiguratorService;
 use agentrouter_api::configurator::{ConfigType, EventType};
 use agentrouter_delivery::{Slot, offer_to_lagging, regenerate};
+use agentrouter_kernel::Principal;
 use agentrouter_kernel::id::{Credential, Id, Provider};
 use agentrouter_storage::query;
 use agentrouter_testkit::{TestDb, call, on_both_engines, refused, request, violations};
@@ -15,6 +18,7 @@ use crate::World;
 on_both_engines!(
     old_content_comes_back_as_a_new_version,
     a_rolled_back_version_is_not_offered_again,
+    healing_does_not_bring_a_rolled_back_version_back,
     only_a_change_of_the_source_undoes_a_rollback,
     a_source_that_comes_to_the_old_content_is_followed_again,
     rolling_back_to_what_is_there_changes_nothing,
@@ -58,6 +62,65 @@ impl World<'_> {
             ..Default::default()
         };
         self.service.trigger_update(request(call(&self.admin), message)).await.unwrap().into_inner()
+    }
+
+    fn byok(&self) -> Slot {
+        Slot::per_key(self.customer, "ada", ConfigType::Byok, "k1")
+    }
+
+    async fn save_byok(&self, models: &[&str]) -> pb::Configuration {
+        let backend = pb::ByokBackend {
+            name: "a".to_owned(),
+            schema: "openai".to_owned(),
+            base_url: "https://a.example".to_owned(),
+            models: models.iter().map(|&model| model.to_owned()).collect(),
+            ..Default::default()
+        };
+        let message = pb::SaveByokBackendsRequest {
+            user_id: "ada".to_owned(),
+            key_address: "k1".to_owned(),
+            backends: vec![backend],
+        };
+        let saved = self.service.save_byok_backends(request(call(&self.worker), message)).await.unwrap();
+        saved.into_inner().configuration.unwrap()
+    }
+
+    /// The newest version of a slot as a data plane that runs it reports it.
+    async fn running(&self, slot: &Slot) -> pb::ObservedSlot {
+        let newest = self.get(&self.admin, slot).await.unwrap();
+        pb::ObservedSlot {
+            user_id: slot.user_id.clone(),
+            config_type: slot.config_type.into(),
+            key_id: slot.key_id.clone(),
+            version: newest.version,
+            checksum: newest.checksum,
+        }
+    }
+
+    /// Reconciles a data plane and syncs it in full, by what it runs.
+    async fn heal(&self, worker: &Principal, observed: &[pb::ObservedSlot]) {
+        self.heal_by(worker, observed, true).await;
+    }
+
+    /// The same by what is recorded of it.
+    async fn heal_recorded(&self, worker: &Principal) {
+        self.heal_by(worker, &[], false).await;
+    }
+
+    async fn heal_by(&self, worker: &Principal, observed: &[pb::ObservedSlot], observed_complete: bool) {
+        let observed = observed.to_vec();
+        let reconcile = pb::ReconcileWorkspaceRequest { observed: observed.clone(), observed_complete };
+        self.service.reconcile_workspace(request(call(worker), reconcile)).await.unwrap();
+        let sync = pb::FullSyncWorkspaceRequest { observed, observed_complete };
+        self.service.full_sync_workspace(request(call(worker), sync)).await.unwrap();
+    }
+
+    /// Of what waits for a worker, the slots that were rolled back.
+    async fn rollbackable(&self, worker: &Principal) -> Vec<(ConfigType, i64)> {
+        let mut pending = self.pending(worker).await;
+        pending.retain(|(config_type, _)| matches!(config_type, ConfigType::Providers | ConfigType::Byok));
+        pending.sort();
+        pending
     }
 
     async fn regenerate(&self, slot: &Slot) {
@@ -123,6 +186,50 @@ async fn a_rolled_back_version_is_not_offered_again(db: TestDb) {
     assert_eq!(versions, [3]);
     world.provider(4).await;
     assert_eq!(world.pending(&world.worker).await, [(ConfigType::Providers, 4)]);
+}
+
+// Behaviour 24: whatever a data plane reports, reconciling it and syncing it in full bring the restored version, never
+// the one that was rolled back.
+async fn healing_does_not_bring_a_rolled_back_version_back(db: TestDb) {
+    let world = World::new(&db, "acme").await;
+    let providers = world.provider(1).await.id;
+    let byok = world.save_byok(&["m"]).await.id;
+    world.converge(&world.worker).await;
+    world.provider(2).await;
+    world.save_byok(&["m", "n"]).await;
+    // One workspace runs the bad versions, the other one never got further than the first.
+    world.converge(&world.worker).await;
+    let bad = [world.running(&world.providers()).await, world.running(&world.byok()).await];
+    assert_eq!(bad.each_ref().map(|slot| slot.version), [2, 2]);
+    let (restored, restored_byok) = (world.rollback(&providers, 1).await, world.rollback(&byok, 1).await);
+    assert_eq!((restored.version, restored_byok.version), (3, 3));
+
+    for worker in [&world.worker, &world.sibling] {
+        // Nothing was applied yet: the restored versions are on their way, and nothing else comes.
+        for observed in [&[][..], &bad[..]] {
+            world.heal(worker, observed).await;
+            assert_eq!(world.rollbackable(worker).await, [(ConfigType::Providers, 3), (ConfigType::Byok, 3)]);
+        }
+        world.converge(worker).await;
+        // The data plane runs them, says nothing, lost everything, or runs the bad versions after all.
+        let good = [world.running(&world.providers()).await, world.running(&world.byok()).await];
+        for (observed, expected) in
+            [(Some(&good[..]), false), (None, false), (Some(&[][..]), true), (Some(&bad[..]), true)]
+        {
+            // Healing the same version again waits.
+            db.db.advance_clock(Duration::from_mins(10));
+            match observed {
+                Some(observed) => world.heal(worker, observed).await,
+                None => world.heal_recorded(worker).await,
+            }
+            let healed: &[_] =
+                if expected { &[(ConfigType::Providers, 3), (ConfigType::Byok, 3)] } else { &[] };
+            assert_eq!(world.rollbackable(worker).await, healed, "{observed:?}");
+            world.converge(worker).await;
+        }
+    }
+    assert_eq!(world.delivered().await, (3, 1));
+    assert_eq!(world.version(&world.byok()).await, 3);
 }
 
 async fn only_a_change_of_the_source_undoes_a_rollback(db: TestDb) {
@@ -235,27 +342,11 @@ async fn a_url_is_rolled_back_for_its_data_plane_alone(db: TestDb) {
 
 async fn given_content_is_rolled_back_until_it_is_given_again(db: TestDb) {
     let world = World::new(&db, "acme").await;
-    let save = async |models: &[&str]| {
-        let backend = pb::ByokBackend {
-            name: "a".to_owned(),
-            schema: "openai".to_owned(),
-            base_url: "https://a.example".to_owned(),
-            models: models.iter().map(|&model| model.to_owned()).collect(),
-            ..Default::default()
-        };
-        let message = pb::SaveByokBackendsRequest {
-            user_id: "ada".to_owned(),
-            key_address: "k1".to_owned(),
-            backends: vec![backend],
-        };
-        let saved = world.service.save_byok_backends(request(call(&world.worker), message)).await.unwrap();
-        saved.into_inner().configuration.unwrap()
-    };
-    let first = save(&["m"]).await;
-    let second = save(&["m", "n"]).await;
+    let first = world.save_byok(&["m"]).await;
+    let second = world.save_byok(&["m", "n"]).await;
     let restored = world.rollback(&first.id, 1).await;
     assert_eq!((restored.version, &restored.payload), (3, &first.payload));
-    let again = save(&["m", "n"]).await;
+    let again = world.save_byok(&["m", "n"]).await;
     assert_eq!((again.version, &again.payload, again.restored_version), (4, &second.payload, 0));
 }
 
