@@ -122,7 +122,7 @@ async fn an_upgrade_that_completes_is_told_once(db: TestDb) {
     let id = Id::<Upgrade>::from_uuid(upgrade.uuid());
     let found = upgrade::find(&mut tx, fleet.acme.id, None, id).await.unwrap().unwrap();
     let mut held = upgrade::hold(&mut tx, &found).await.unwrap();
-    held.upgrade.message = "all pods are new".to_owned();
+    "all pods are new".clone_into(&mut held.upgrade.message);
     held.save(&mut tx).await.unwrap();
     tx.commit_unaudited("test").await.unwrap();
     assert_eq!(tell_signals(&db.db).await.unwrap(), 0);
