@@ -203,7 +203,7 @@ async fn sessions_and_strangers_make_no_sessions(test: TestDb) {
     assert_eq!(refused(answer), (Code::Unauthenticated, "UNAUTHENTICATED".to_owned()));
     let oidc = pb::CreateSessionRequest { oidc_token: "eyJ.eyJ.x".to_owned(), ..Default::default() };
     let answer = world.sessions.create_session(anonymous(oidc)).await;
-    assert_eq!(refused(answer), (Code::Unimplemented, "UNIMPLEMENTED".to_owned()));
+    assert_eq!(refused(answer), (Code::Unauthenticated, "OIDC_TOKEN_INVALID".to_owned()));
 }
 
 /// Sessions of two identities, one of an operator and one of another customer; and their callers.
