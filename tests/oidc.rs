@@ -10,6 +10,7 @@ mod oidc {
 
 use std::time::Duration;
 
+use agentrouter_kernel::{Clock, SystemClock};
 use agentrouter_storage::query;
 use agentrouter_testkit::{TestDb, on_both_engines};
 use base64::Engine;
@@ -95,7 +96,7 @@ impl World {
 
     /// Claims as the issuer beside the real one would make them.
     fn claims(&self, path: &str, subject: &str) -> Value {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let now = SystemClock.now().as_micros() / 1_000_000;
         json!({
             "iss": format!("{}{path}", self.issuer.url), "sub": subject, "aud": "agentrouter",
             "iat": now, "exp": now + 3600,

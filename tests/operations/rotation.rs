@@ -245,8 +245,8 @@ pub(crate) async fn a_rotation_cut_short_goes_on(db: TestDb) {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut killed = program(&arguments, &environment(&both, &url)).spawn().unwrap();
     let stored = installation.db().await;
-    const BEGUN: &str = "SELECT kek_id AS value FROM retired_keks";
-    while query(BEGUN).value::<String>(&stored).await.unwrap().is_none() {
+    let begun = || query("SELECT kek_id AS value FROM retired_keks");
+    while begun().value::<String>(&stored).await.unwrap().is_none() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     killed.kill().await.unwrap();

@@ -1,11 +1,6 @@
 //! Many replicas: three server processes on one PostgreSQL behave as one.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that meets the unexpected must stop"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
 #![expect(clippy::float_cmp, reason = "counters hold whole numbers")]
 
 #[path = "../common/mod.rs"]

@@ -20,7 +20,7 @@ pub(crate) const LEASE: Duration = Duration::from_mins(5);
 pub(crate) struct Replicas {
     pub(crate) programs: Vec<Program>,
     pub(crate) settings: Vec<Settings>,
-    _data_dir: tempfile::TempDir,
+    data_dir: tempfile::TempDir,
 }
 
 impl Replicas {
@@ -33,9 +33,9 @@ impl Replicas {
     pub(crate) async fn with(target: &Target, environment: &[(&'static str, &str)]) -> Self {
         const KEK: &str = "shared:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
         let data_dir = tempfile::tempdir().unwrap();
-        let mut replicas = Self { programs: Vec::new(), settings: Vec::new(), _data_dir: data_dir };
+        let mut replicas = Self { programs: Vec::new(), settings: Vec::new(), data_dir };
         for number in 0..3 {
-            let folder = replicas._data_dir.path().join(number.to_string());
+            let folder = replicas.data_dir.path().join(number.to_string());
             let mut settings = Settings::new(&folder, target);
             settings.listen = free_address();
             settings.environment.push(("AGENTROUTER_KEK", KEK.to_owned()));
@@ -93,7 +93,8 @@ where
 /// Whether the client library dropped a call because its connection closed before it was sent; it calls that cancelled.
 fn never_left(status: &Status) -> bool {
     let source = std::error::Error::source(status);
-    status.code() == Code::Cancelled && source.is_some_and(|source| source.is::<tonic::transport::Error>())
+    status.code() == Code::Cancelled
+        && source.is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>)
 }
 
 /// Takes a change to a workspace: changed at one replica, polled for at the next, claimed and completed at the third.
@@ -107,9 +108,8 @@ pub(crate) async fn deliver(
     let (operator, at) =
         (replicas.operator(turn % 3), |number: usize| replicas.api((turn + number) % 3, token));
     let (polling, claiming, completing) = (at(1), at(2), at(0));
-    let (events, ()) = tokio::join!(async { retried(|_| poll(&polling, PATIENCE)).await.0 }, async {
-        retried(|_| change(&operator, customer, weight)).await.0
-    },);
+    let polled = retried(|_| poll(&polling, PATIENCE));
+    let ((events, _), _) = tokio::join!(polled, retried(|_| change(&operator, customer, weight)));
     let event = match events.into_iter().next() {
         Some(event) => event,
         // The poll ended with its server.
