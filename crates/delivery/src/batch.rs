@@ -249,8 +249,8 @@ async fn record_applied(
              SELECT d.workspace_id, c.id, c.customer_id, CASE WHEN d.version > c.version THEN c.version ELSE d.version END, \
                  d.checksum, :now, d.event_id, 0 \
              FROM (SELECT unhex(value ->> 0) AS workspace_id, unhex(value ->> 1) AS configuration_id, value ->> 2 AS version, \
-                 value ->> 3 AS checksum, unhex(value ->> 4) AS event_id FROM json_each($1)) AS d \
-             JOIN liaison_configurations c ON c.id = d.configuration_id WHERE TRUE \
+                 value ->> 3 AS checksum, unhex(value ->> 4) AS event_id, unhex(value ->> 5) AS customer FROM json_each($1)) AS d \
+             JOIN liaison_configurations c ON c.id = d.configuration_id AND c.customer_id = d.customer WHERE TRUE \
              ON CONFLICT (workspace_id, configuration_id) DO UPDATE SET applied_version = excluded.applied_version, \
                  applied_checksum = excluded.applied_checksum, applied_at = excluded.applied_at, \
                  applied_event_id = excluded.applied_event_id \
@@ -260,9 +260,9 @@ async fn record_applied(
              SELECT d.workspace_id, c.id, c.customer_id, CASE WHEN d.version > c.version THEN c.version ELSE d.version END, \
                  d.checksum, :now, d.event_id, 0 \
              FROM (SELECT CAST(value ->> 0 AS uuid) AS workspace_id, CAST(value ->> 1 AS uuid) AS configuration_id, \
-                 CAST(value ->> 2 AS bigint) AS version, value ->> 3 AS checksum, CAST(value ->> 4 AS uuid) AS event_id \
-                 FROM jsonb_array_elements(CAST($1 AS jsonb))) AS d \
-             JOIN liaison_configurations c ON c.id = d.configuration_id ORDER BY d.workspace_id, c.id \
+                 CAST(value ->> 2 AS bigint) AS version, value ->> 3 AS checksum, CAST(value ->> 4 AS uuid) AS event_id, \
+                 CAST(value ->> 5 AS uuid) AS customer FROM jsonb_array_elements(CAST($1 AS jsonb))) AS d \
+             JOIN liaison_configurations c ON c.id = d.configuration_id AND c.customer_id = d.customer ORDER BY d.workspace_id, c.id \
              ON CONFLICT (workspace_id, configuration_id) DO UPDATE SET applied_version = excluded.applied_version, \
                  applied_checksum = excluded.applied_checksum, applied_at = excluded.applied_at, \
                  applied_event_id = excluded.applied_event_id \
@@ -281,6 +281,7 @@ async fn record_applied(
                 version.unwrap_or(ended.version),
                 checksum,
                 hex(ended.id.uuid()),
+                hex(ended.customer_id.uuid()),
             ]));
         }
     }
