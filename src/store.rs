@@ -84,19 +84,20 @@ async fn keyring_in(data_dir: &Path, db: &Db) -> Result<Keyring> {
             path.display()
         );
     }
-    create_private_folder(data_dir)?;
     let text = Kek::generate("local-1")?;
     write_private(&path, &format!("{}\n", *text))?;
     tracing::info!(path = %path.display(), "a key-encryption key was made; keep it safe, nothing opens without it");
     Ok(Keyring::parse(&text)?)
 }
 
-/// Writes a new file that only its owner reads. It is there as a whole or not at all, whenever the process dies.
+/// Writes a new file that only its owner reads, and makes its folder where that is missing. The file is there as a whole
+/// or not at all, whenever the process dies.
 ///
 /// # Errors
 /// Where the file exists already or cannot be written.
 pub fn write_private(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_private_folder(folder)?;
     let write = || {
         // Temporary files are made for their owner only.
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -115,4 +116,22 @@ fn create_private_folder(folder: &Path) -> Result<()> {
         .mode(0o700)
         .create(folder)
         .with_context(|| format!("AGENTROUTER_DATA_DIR (data_dir): {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_private_file_brings_its_folder() {
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("data/operator-key");
+        write_private(&path, "ak-1\n").unwrap();
+        assert_eq!((mode(&path), mode(&home.path().join("data"))), (0o600, 0o700));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "ak-1\n");
+        assert!(write_private(&path, "ak-2\n").is_err(), "a key that is there stays");
+    }
 }
