@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
 
 mod upgrades {
+    pub(crate) mod cancels;
     pub(crate) mod credentials;
     pub(crate) mod model;
     pub(crate) mod races;
+    pub(crate) mod rollbacks;
     pub(crate) mod world;
 }
 
@@ -13,7 +15,7 @@ use agentrouter_api::configurator as pb;
 use agentrouter_api::configurator::configurator_service_server::ConfiguratorService;
 use agentrouter_api::configurator::{ConfigType, EventStatus, EventType, UpgradePhase};
 use agentrouter_delivery::upgrade::{self, Mover, Phase};
-use agentrouter_delivery::{drift, retire_customer, retire_workspace};
+use agentrouter_delivery::{retire_customer, retire_workspace};
 use agentrouter_kernel::Principal;
 use agentrouter_storage::query;
 use agentrouter_testkit::{TestDb, admin, call, on_both_engines, request, workspace};
@@ -31,16 +33,6 @@ on_both_engines!(
     an_automatic_rollback_names_both_releases,
     how_the_event_ends_moves_the_phase,
     an_upgrade_whose_event_is_stuck_has_failed,
-    cancelling_succeeds_in_every_phase,
-    what_no_worker_took_is_cancelled_at_once,
-    a_cancel_reaches_the_worker,
-    a_cancel_that_comes_too_late_changes_nothing,
-    a_cancelled_upgrade_is_not_tried_again,
-    a_cancel_that_fails_leaves_the_end_to_the_upgrade,
-    only_a_completed_upgrade_is_rolled_back,
-    an_undone_upgrade_does_not_come_back,
-    a_failed_rollback_can_be_asked_for_again,
-    only_the_release_that_runs_is_rolled_back,
     a_new_instruction_frees_the_workspace_from_stuck_ones,
     archiving_cancels,
     upgrades_of_others_do_not_exist,
@@ -253,247 +245,6 @@ async fn an_upgrade_whose_event_is_stuck_has_failed(db: TestDb) {
         (UpgradePhase::Failed, "the worker stopped answering")
     );
     assert_eq!((shown.failed_version.as_str(), world.next().await), (TARGET, None));
-}
-
-// Behaviour 5: cancelling is idempotent in every phase.
-async fn cancelling_succeeds_in_every_phase(db: TestDb) {
-    let world = World::new(db).await;
-    for from in PHASES {
-        let upgrade = world.upgrade_in(from).await;
-        let expected = match from {
-            UpgradePhase::Pending => UpgradePhase::Cancelled,
-            UpgradePhase::NeedsCredentials | UpgradePhase::Running => UpgradePhase::Cancelling,
-            other => other,
-        };
-        let before = world.get(&upgrade).await;
-        assert!(world.cancel(&upgrade).await.unwrap(), "{from:?}");
-        let after = world.get(&upgrade).await;
-        assert_eq!(after.phase(), expected, "{from:?}");
-        if from == expected {
-            assert_eq!(before, after);
-        }
-        let waiting = world.pending().await;
-        assert!(world.cancel(&upgrade).await.unwrap(), "{from:?}");
-        assert_eq!((world.get(&upgrade).await, world.pending().await), (after, waiting));
-        world.clear().await;
-    }
-}
-
-async fn what_no_worker_took_is_cancelled_at_once(db: TestDb) {
-    let world = World::new(db).await;
-    let upgrade = world.start().await;
-    world.cancel(&upgrade).await.unwrap();
-    assert_eq!((world.phase(&upgrade).await, world.next().await), (UpgradePhase::Cancelled, None));
-    assert!(!world.try_claim(&upgrade).await.success);
-    // A worker that took it and died may have begun.
-    let (upgrade, _) = world.start_claimed().await;
-    world.advance(31).await;
-    world.cancel(&upgrade).await.unwrap();
-    assert_eq!(world.phase(&upgrade).await, UpgradePhase::Cancelling);
-    assert_eq!(world.next().await.unwrap().event_type(), EventType::UpgradeCancel);
-}
-
-// Behaviour 16: an upgrade that was cancelled is not completed by a late completion.
-async fn a_cancel_reaches_the_worker(db: TestDb) {
-    let world = World::new(db).await;
-    let (upgrade, token) = world.start_running().await;
-    world.cancel(&upgrade).await.unwrap();
-    // The instruction comes while the upgrade's own event is in flight.
-    let event = world.next().await.unwrap();
-    assert_eq!(
-        (event.event_type(), event.config_type()),
-        (EventType::UpgradeCancel, ConfigType::DataplaneUpgrade)
-    );
-    let told = event.metadata.unwrap();
-    assert_eq!(told.fields["upgrade_event_id"], upgrades::world::text(&upgrade));
-    assert_eq!(told.fields["target_version"], upgrades::world::text(TARGET));
-    let refused = reason(world.report(&upgrade, UpgradePhase::Running).await);
-    assert_eq!(refused, (Code::FailedPrecondition, "UPGRADE_PHASE_MISMATCH".into()));
-    let cancel = world.claim(&event.id).await;
-    assert!(world.complete(&event.id, &cancel, Ended::Applied).await.unwrap());
-    let cancelled = world.get(&upgrade).await;
-    assert_eq!(cancelled.phase(), UpgradePhase::Cancelled);
-    assert_eq!(world.get(&event.id).await, cancelled, "the cancel names the upgrade, too");
-    assert!(world.complete(&upgrade, &token, Ended::Applied).await.unwrap());
-    assert_eq!(world.get(&upgrade).await, cancelled);
-}
-
-async fn a_cancel_that_comes_too_late_changes_nothing(db: TestDb) {
-    let world = World::new(db).await;
-    let (upgrade, token) = world.start_running().await;
-    world.cancel(&upgrade).await.unwrap();
-    world.complete(&upgrade, &token, Ended::Applied).await.unwrap();
-    let completed = world.get(&upgrade).await;
-    assert_eq!((completed.phase(), completed.running_version.as_str()), (UpgradePhase::Completed, TARGET));
-    let (cancel, token) = world.claim_next(EventType::UpgradeCancel).await;
-    world.complete(&cancel, &token, Ended::Applied).await.unwrap();
-    assert_eq!(world.get(&upgrade).await, completed);
-    // A worker that reports the end does not hear of the cancel any more.
-    let (upgrade, _) = world.start_running().await;
-    world.cancel(&upgrade).await.unwrap();
-    world.report(&upgrade, UpgradePhase::Completed).await.unwrap();
-    assert_eq!(world.next().await, None);
-}
-
-async fn a_cancelled_upgrade_is_not_tried_again(db: TestDb) {
-    let world = World::new(db).await;
-    // Its worker gave up on it, or died, or its attempt failed before or after the cancel.
-    for how in ["failed after", "failed before", "died after", "died before"] {
-        let (upgrade, token) = world.start_running().await;
-        match how {
-            "failed before" => drop(world.complete(&upgrade, &token, Ended::Failed).await.unwrap()),
-            "died before" => world.advance(31).await,
-            _ => {}
-        }
-        world.cancel(&upgrade).await.unwrap();
-        match how {
-            "failed after" => {
-                world.complete(&upgrade, &token, Ended::Failed).await.unwrap();
-                let shown = world.get(&upgrade).await;
-                assert_eq!(
-                    (shown.phase(), shown.message.as_str()),
-                    (UpgradePhase::Cancelled, "it did not come up")
-                );
-            }
-            "died after" => world.advance(31).await,
-            _ => {}
-        }
-        world.advance(600).await;
-        let (cancel, token) = world.claim_next(EventType::UpgradeCancel).await;
-        world.complete(&cancel, &token, Ended::Applied).await.unwrap();
-        assert_eq!(
-            (world.phase(&upgrade).await, world.next().await),
-            (UpgradePhase::Cancelled, None),
-            "{how}"
-        );
-    }
-}
-
-async fn a_cancel_that_fails_leaves_the_end_to_the_upgrade(db: TestDb) {
-    let world = World::new(db).await;
-    for (ended, expected) in
-        [(Ended::Applied, UpgradePhase::Completed), (Ended::Rejected, UpgradePhase::Cancelled)]
-    {
-        let (upgrade, token) = world.start_running().await;
-        world.cancel(&upgrade).await.unwrap();
-        let (cancel, cancelling) = world.claim_next(EventType::UpgradeCancel).await;
-        world.complete(&cancel, &cancelling, Ended::Rejected).await.unwrap();
-        let shown = world.get(&upgrade).await;
-        assert_eq!(shown.phase(), UpgradePhase::Cancelling);
-        assert_eq!(shown.message, "the cancel failed: it cannot come up");
-        world.complete(&upgrade, &token, ended).await.unwrap();
-        assert_eq!(world.phase(&upgrade).await, expected);
-    }
-    // Where neither is left, nobody knows what runs.
-    for cancel_first in [true, false] {
-        let (upgrade, _) = world.start_running().await;
-        world.cancel(&upgrade).await.unwrap();
-        if !cancel_first {
-            world.advance(31).await;
-        }
-        let (cancel, token) = world.claim_next(EventType::UpgradeCancel).await;
-        world.complete(&cancel, &token, Ended::Rejected).await.unwrap();
-        if cancel_first {
-            assert_eq!(world.phase(&upgrade).await, UpgradePhase::Cancelling);
-            world.advance(31).await;
-        }
-        assert_eq!((world.phase(&upgrade).await, world.next().await), (UpgradePhase::Failed, None));
-    }
-}
-
-async fn only_a_completed_upgrade_is_rolled_back(db: TestDb) {
-    let world = World::new(db).await;
-    for from in PHASES {
-        let upgrade = world.upgrade_in(from).await;
-        let outcome = world.roll_back(&upgrade).await;
-        if from == UpgradePhase::Completed {
-            let event = outcome.unwrap();
-            let shown = world.get(&event).await;
-            assert_eq!(
-                (shown.phase(), shown.event_id.as_str()),
-                (UpgradePhase::RollingBack, upgrade.as_str())
-            );
-            assert_eq!(
-                (shown.rollback_event_id.as_str(), shown.running_version.as_str()),
-                (event.as_str(), TARGET)
-            );
-            let told = world.next().await.unwrap();
-            assert_eq!((told.id.as_str(), told.event_type()), (event.as_str(), EventType::UpgradeRollback));
-            assert_eq!(told.metadata.unwrap().fields["upgrade_event_id"], upgrades::world::text(&upgrade));
-            let second = reason(world.start_in("edge").await);
-            assert_eq!(second.1, "UPGRADE_ACTIVE", "a rollback is under way");
-        } else {
-            let expected = (Code::FailedPrecondition, "UPGRADE_PHASE_MISMATCH".into());
-            assert_eq!(reason(outcome), expected, "{from:?}");
-            assert_eq!(world.phase(&upgrade).await, from);
-        }
-        world.clear().await;
-    }
-}
-
-// Behaviour 24: what was undone is not offered again, by no sweep, until somebody starts a new upgrade.
-async fn an_undone_upgrade_does_not_come_back(db: TestDb) {
-    let world = World::new(db).await;
-    let upgrade = world.start_completed().await;
-    let event = world.roll_back(&upgrade).await.unwrap();
-    let token = world.claim(&event).await;
-    let told = pb::ReportDataplaneUpgradeRequest {
-        running_version: "1.9.3".into(),
-        ..report_of(&event, UpgradePhase::RolledBack)
-    };
-    world.tell(told).await.unwrap();
-    world.complete(&event, &token, Ended::Applied).await.unwrap();
-    let undone = world.get(&upgrade).await;
-    assert_eq!((undone.phase(), undone.running_version.as_str()), (UpgradePhase::RolledBack, "1.9.3"));
-    for scope in [drift::Scope::All, drift::Scope::Users] {
-        let report = drift::Report { slots: Vec::new(), is_complete: true };
-        let replayed = drift::heal(&world.test.db, world.customer, world.edge, scope, &report).await.unwrap();
-        assert_eq!(replayed.total(), 0);
-    }
-    let mut tx = world.test.db.begin().await.unwrap();
-    let queued = agentrouter_delivery::resync(&mut tx, world.customer, world.edge, None).await.unwrap();
-    tx.commit_unaudited("test").await.unwrap();
-    world.advance(600).await;
-    assert_eq!((queued, world.next().await), (0, None));
-    assert_eq!(reason(world.report(&upgrade, UpgradePhase::Completed).await).1, "UPGRADE_PHASE_MISMATCH");
-    assert_eq!(reason(world.roll_back(&upgrade).await).1, "UPGRADE_PHASE_MISMATCH");
-    assert_eq!(world.get(&upgrade).await, undone);
-    world.start().await;
-    assert_eq!(world.next().await.unwrap().event_type(), EventType::Upgrade);
-}
-
-async fn a_failed_rollback_can_be_asked_for_again(db: TestDb) {
-    let world = World::new(db).await;
-    let upgrade = world.start_completed().await;
-    let first = world.roll_back(&upgrade).await.unwrap();
-    let token = world.claim(&first).await;
-    world.complete(&first, &token, Ended::Rejected).await.unwrap();
-    let shown = world.get(&upgrade).await;
-    assert_eq!((shown.phase(), shown.running_version.as_str()), (UpgradePhase::Completed, TARGET));
-    assert_eq!(shown.message, "the rollback failed: it cannot come up");
-    let second = world.roll_back(&upgrade).await.unwrap();
-    assert_ne!(first, second);
-    // A worker that dies on it gets it again, until it is undone.
-    world.claim(&second).await;
-    world.advance(31).await;
-    assert_eq!(world.phase(&upgrade).await, UpgradePhase::RollingBack);
-    world.report(&second, UpgradePhase::RolledBack).await.unwrap();
-    assert_eq!((world.phase(&upgrade).await, world.next().await), (UpgradePhase::RolledBack, None));
-}
-
-async fn only_the_release_that_runs_is_rolled_back(db: TestDb) {
-    let world = World::new(db).await;
-    let older = world.start_completed().await;
-    let newer = world.start_completed().await;
-    let overtaken = reason(world.roll_back(&older).await);
-    assert_eq!(overtaken, (Code::FailedPrecondition, "UPGRADE_NOT_CURRENT".into()));
-    let event = world.roll_back(&newer).await.unwrap();
-    assert_eq!(reason(world.roll_back(&older).await).1, "UPGRADE_ACTIVE");
-    let token = world.claim(&event).await;
-    world.complete(&event, &token, Ended::Applied).await.unwrap();
-    // The older one runs again, and one that failed does not change that.
-    world.upgrade_in(UpgradePhase::Failed).await;
-    world.roll_back(&older).await.unwrap();
 }
 
 async fn a_new_instruction_frees_the_workspace_from_stuck_ones(db: TestDb) {
