@@ -14,5 +14,7 @@ pub mod telemetry;
 
 mod http;
 mod jobs;
+mod linger;
+mod listen;
 mod metrics;
 mod wire;

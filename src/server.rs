@@ -1,12 +1,10 @@
 //! A running server.
 
-use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
@@ -14,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, environment};
 use crate::telemetry::Exporter;
-use crate::{bootstrap, jobs, metrics, rotate, store, telemetry, wire};
+use crate::{bootstrap, jobs, listen, metrics, rotate, store, telemetry, wire};
 use agentrouter_identity::Issuers;
 use agentrouter_storage::Db;
 use agentrouter_webhooks::{Sender, TargetPolicy};
@@ -71,11 +69,6 @@ pub async fn start(config: Config) -> Result<Running> {
     jobs.spawn(sender.run(stop.clone()));
     jobs.spawn(rotate::follow(deps.clone(), stop.clone()));
 
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
     let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = metrics_listener {
         let serving = axum::serve(listener, metrics::open(&deps.db));
@@ -93,14 +86,14 @@ pub async fn start(config: Config) -> Result<Running> {
         metrics::guarded(&deps.db, &wired.authenticator)
     };
     let router = wired.router.merge(metrics);
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let (signal, health) = (stop.clone(), wired.health);
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
+    let (health, signal) = (wired.health, stop.clone());
+    jobs.spawn(async move {
         signal.cancelled().await;
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     });
+    let serving = listen::serve(listener, router, stop.clone());
     #[expect(clippy::disallowed_methods, reason = "`Running` awaits it")]
-    let serving = tokio::spawn(serving.into_future());
+    let serving = tokio::spawn(serving);
     if let Some(address) = metrics_address {
         tracing::info!(%address, "serving metrics");
     }

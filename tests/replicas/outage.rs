@@ -14,7 +14,7 @@ use xtask::postgres::{Cluster, Durability};
 use crate::common::plane::{
     change, claim, complete, create_customer, create_provider, create_workspace, poll,
 };
-use crate::common::program::Program;
+use crate::common::program::{PATIENCE, Program};
 use crate::common::scrape::{Scrape, until};
 use crate::common::{Api, OPERATOR_KEY};
 use crate::replicas::{LEASE, Replicas, deliver, retried};
@@ -80,19 +80,13 @@ async fn a_rolling_restart_fails_no_call_of_a_client_that_retries() {
             }
         });
     }
-    let flows = async || {
-        let before = (written.load(Ordering::SeqCst), applied.load(Ordering::SeqCst));
-        while written.load(Ordering::SeqCst) == before.0 || applied.load(Ordering::SeqCst) == before.1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    flows().await;
     for number in 0..3 {
+        flows(&written, &applied, &mut clients).await;
         replicas.programs.remove(0).stop().await;
-        flows().await;
+        flows(&written, &applied, &mut clients).await;
         replicas.programs.push(Program::start(&replicas.settings[number]).await);
-        flows().await;
     }
+    flows(&written, &applied, &mut clients).await;
     stop.cancel();
     for ended in clients.join_all().await {
         let () = ended;
@@ -103,6 +97,21 @@ async fn a_rolling_restart_fails_no_call_of_a_client_that_retries() {
     let delivered = deliver(&replicas, 0, "acme", &token, 1_001).await;
     assert!(delivered.version > 1);
     replicas.stop().await;
+}
+
+/// Waits until a further change was written and a further event applied. A client that ends meanwhile ends the test.
+async fn flows(written: &AtomicI32, applied: &AtomicUsize, clients: &mut JoinSet<()>) {
+    let before = (written.load(Ordering::SeqCst), applied.load(Ordering::SeqCst));
+    let goes_on = async {
+        while written.load(Ordering::SeqCst) == before.0 || applied.load(Ordering::SeqCst) == before.1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = goes_on => {}
+        Some(ended) = clients.join_next() => panic!("a client gave up: {ended:?}"),
+        () = tokio::time::sleep(PATIENCE) => panic!("nothing is written or applied any more"),
+    }
 }
 
 async fn superuser(cluster: &Cluster) -> Db {

@@ -1,15 +1,24 @@
 //! All tests of the workspace, with everything they need around them.
 
-use std::io::{BufRead, BufReader};
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::postgres::{self, Cluster, Durability};
-use crate::process::cargo;
+use crate::process::{cargo, run as run_command};
 use crate::tools::Tool;
 
+/// How long no test may end before the run is given up: one that hangs would otherwise eat all the time there is.
+const SILENCE: Duration = Duration::from_mins(10);
+
 /// Runs `cargo test` on the whole workspace, or as `args` say.
+///
+/// Without a person at the terminal who would see it, a run in which no test ends for ten minutes is ended as failed.
 ///
 /// The tests find a PostgreSQL in `AGENTROUTER_TEST_POSTGRES_URL`, its programs in
 /// `AGENTROUTER_TEST_POSTGRES_BIN`, grpcurl in
@@ -23,8 +32,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if !select_packages(args) {
         command.arg("--workspace");
     }
+    command.args(args);
+    // Compiled first, so that silence while they run means what it seems to.
+    run_command(cargo().args(before_dashes(command.get_args())).arg("--no-run"))?;
     command
-        .args(args)
         .env("AGENTROUTER_TEST_POSTGRES_URL", cluster.url())
         .env("AGENTROUTER_TEST_POSTGRES_BIN", postgres::binaries()?)
         .env("AGENTROUTER_TEST_GRPCURL", grpcurl)
@@ -46,18 +57,51 @@ fn select_packages(args: &[String]) -> bool {
     })
 }
 
+/// The arguments that are cargo's own.
+fn before_dashes<'a>(args: impl Iterator<Item = &'a OsStr>) -> Vec<&'a OsStr> {
+    args.take_while(|arg| *arg != "--").collect()
+}
+
 /// Runs the tests, passing on what they print, and adds up their results.
 fn counted(command: &mut Command) -> Result<(Totals, bool)> {
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
-    let mut totals = Totals::default();
-    let mut stdout = BufReader::new(child.stdout.take().context("cargo test has no standard output")?);
-    let mut line = Vec::new();
-    while stdout.read_until(b'\n', &mut line)? > 0 {
-        let text = String::from_utf8_lossy(&line);
-        print!("{text}");
-        totals.add(&text);
-        line.clear();
+    let watched = !std::io::stdin().is_terminal();
+    if watched {
+        // A group of its own, to be ended with the test programs that cargo started.
+        command.process_group(0);
     }
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
+    let stdout = BufReader::new(child.stdout.take().context("cargo test has no standard output")?);
+    let (send, lines) = mpsc::channel();
+    let reader = std::thread::spawn(move || -> std::io::Result<()> {
+        let mut stdout = stdout;
+        let mut line = Vec::new();
+        while stdout.read_until(b'\n', &mut line)? > 0 {
+            // Nobody listens any more once the run was given up.
+            let _ = send.send(String::from_utf8_lossy(&line).into_owned());
+            line.clear();
+        }
+        Ok(())
+    });
+    let mut totals = Totals::default();
+    let limit = if watched { SILENCE } else { Duration::MAX };
+    loop {
+        match lines.recv_timeout(limit) {
+            Ok(line) => {
+                print!("{line}");
+                totals.add(&line);
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                run_command(Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]))?;
+                child.wait()?;
+                bail!(
+                    "no test ended for {} min: a test hangs, among those not told above",
+                    SILENCE.as_secs() / 60
+                );
+            }
+        }
+    }
+    reader.join().map_err(|_| anyhow!("reading the results failed"))??;
     Ok((totals, child.wait()?.success()))
 }
 
