@@ -38,6 +38,7 @@ mod failure;
 mod report;
 mod slot;
 mod target;
+mod upgrade;
 mod worker;
 
 pub use config::{Token, WorkerConfig, default_worker_id};
@@ -45,4 +46,5 @@ pub use dir::{DirTarget, OpenError};
 pub use report::Report;
 pub use slot::Slot;
 pub use target::{Applied, Rejected, Target};
+pub use upgrade::{Upgrade, UpgradeState, Upgrader};
 pub use worker::Worker;

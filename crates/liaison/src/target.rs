@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use agentrouter_api::configurator::Configuration;
+use agentrouter_api::configurator::{Configuration, ObservedSlot, ResourceResult};
 use async_trait::async_trait;
+
+use crate::upgrade::Upgrader;
 
 /// The longest message the server keeps, in bytes.
 const MESSAGE_MAX: usize = 4096;
@@ -13,17 +15,35 @@ const MESSAGE_MAX: usize = 4096;
 pub trait Target: Send + Sync + fmt::Debug {
     /// Makes the data plane run a configuration, tombstones included, and tells what it runs then. It may be called
     /// again with what it holds already, and with something older, which it must not go back to. The worker calls it
-    /// for one configuration at a time and never drops the call half-way.
+    /// for several slots at once, so that a target can make one change of many, but never twice at once for one
+    /// slot, and it never drops the call half-way.
     async fn apply(&self, configuration: &Configuration) -> Result<Applied, Rejected>;
+
+    /// What the data plane runs of every slot, ordered by slot: what a drift sweep reports. None where the target
+    /// cannot tell, and the server's own record has to do.
+    ///
+    /// # Errors
+    /// [`Rejected`] where it cannot tell just now.
+    async fn observed(&self) -> Result<Option<Vec<ObservedSlot>>, Rejected> {
+        Ok(None)
+    }
+
+    /// Upgrades of the data plane; none where this target cannot upgrade what it configures.
+    fn upgrader(&self) -> Option<&dyn Upgrader> {
+        None
+    }
 }
 
 /// What the data plane runs of a slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Applied {
     /// The version.
     pub version: i64,
     /// Its checksum.
     pub checksum: String,
+    /// What became of each resource of the slot, where not all of it runs: the good part is applied all the same,
+    /// and of what was rejected the last good state is kept. Empty where everything runs.
+    pub resources: Vec<ResourceResult>,
 }
 
 /// Why the data plane does not run a configuration. The message reaches the people who run the management plane, so

@@ -181,7 +181,7 @@ impl Folder {
 }
 
 fn applied(configuration: &Configuration) -> Applied {
-    Applied { version: configuration.version, checksum: configuration.checksum.clone() }
+    Applied { version: configuration.version, checksum: configuration.checksum.clone(), ..Applied::default() }
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ async fn writes_standard_json_that_only_the_owner_reads() {
         ..Default::default()
     };
     let applied = target.apply(&configuration).await.expect("it applies");
-    assert_eq!(applied, Applied { version: 7, checksum: "abc".to_owned() });
+    assert_eq!(applied, Applied { version: 7, checksum: "abc".to_owned(), resources: Vec::new() });
 
     let path = target.path().join("providers.system.json");
     assert_eq!(path_of(&target, &configuration), path);
@@ -124,7 +124,7 @@ async fn versions_only_grow() {
     let path = path_of(&target, &configuration("u", 2));
     let before = fs::read(&path).expect("the file reads");
     let older = target.apply(&configuration("u", 1)).await.expect("what is held is told");
-    assert_eq!(older, Applied { version: 2, checksum: "sum-2".to_owned() });
+    assert_eq!(older, Applied { version: 2, checksum: "sum-2".to_owned(), resources: Vec::new() });
     assert_eq!(apply(&target, &tombstone("u", 1)).await, 2);
     assert_eq!(fs::read(&path).expect("the file reads"), before);
     assert_eq!(apply(&target, &configuration("u", 5)).await, 5);
@@ -162,7 +162,7 @@ async fn tombstones_remove_the_file() {
     apply(&target, &configuration("u", 1)).await;
     apply(&target, &configuration("v", 1)).await;
     let applied = target.apply(&tombstone("u", 2)).await.expect("it applies");
-    assert_eq!(applied, Applied { version: 2, checksum: "sum-2".to_owned() });
+    assert_eq!(applied, Applied { version: 2, checksum: "sum-2".to_owned(), resources: Vec::new() });
     assert_eq!(apply(&target, &tombstone("u", 2)).await, 2);
     assert_eq!(versions(&target), [("v".to_owned(), 1)]);
     assert_eq!(apply(&target, &configuration("u", 3)).await, 3);

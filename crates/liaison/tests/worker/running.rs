@@ -99,7 +99,11 @@ impl Target for Gated {
         self.started.send_modify(|started| started.push(configuration.version));
         let mut open = self.open.subscribe();
         open.wait_for(|open| *open).await.map_err(|_| Rejected::transient("the gate is gone"))?;
-        Ok(Applied { version: configuration.version, checksum: configuration.checksum.clone() })
+        Ok(Applied {
+            version: configuration.version,
+            checksum: configuration.checksum.clone(),
+            ..Applied::default()
+        })
     }
 }
 
