@@ -97,8 +97,7 @@ pub(crate) async fn wire(
     let grpc = observe.layer(enforce.layer(services.routes()));
     // People paste curl lines without a content type, and every call needs a bearer token anyway.
     let options = Options { form_type_is_json: true, ..Options::default() };
-    let rest =
-        Transcoder::with_options(DESCRIPTOR_POOL.clone(), grpc.clone(), options).context("REST routes")?;
+    let rest = Transcoder::with_options(&DESCRIPTOR_POOL, grpc.clone(), options).context("REST routes")?;
     let grpc = tonic_web::GrpcWebLayer::new().layer(grpc);
 
     let protocols = tower::service_fn(move |request: Request| {

@@ -73,7 +73,7 @@ impl Peer {
                     request
                 });
                 let grpc = admit.layer(Routes::new(TenancyServiceServer::new(tenancy)));
-                Router::new().fallback_service(Transcoder::new(DESCRIPTOR_POOL.clone(), grpc)?)
+                Router::new().fallback_service(Transcoder::new(&DESCRIPTOR_POOL, grpc)?)
             }
             Self::ByHand => {
                 Router::new().route("/v1/customers/{customer_id}", get(customer)).with_state((tenancy, call))

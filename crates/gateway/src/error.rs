@@ -16,7 +16,7 @@ use tonic_types::pb;
 use crate::failure::{Failure, Inner, Origin, Violation};
 use crate::grpc;
 use crate::headers::HeaderPolicy;
-use crate::json::{self, Encoder};
+use crate::json::{self, Encoder, Tables};
 use crate::options::{JSON, Options};
 
 /// The reason of an `ABORTED` that a failed `If-Match` caused.
@@ -24,11 +24,12 @@ const ETAG_MISMATCH: &str = "ETAG_MISMATCH";
 const TYPE_URL_PREFIX: &str = "type.googleapis.com/";
 
 /// The types of `google.rpc` details, for pools that do not hold them.
-static DETAIL_TYPES: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(pb::FILE_DESCRIPTOR_SET).unwrap_or_else(|error| {
+static DETAIL_TYPES: LazyLock<Tables> = LazyLock::new(|| {
+    let pool = DescriptorPool::decode(pb::FILE_DESCRIPTOR_SET).unwrap_or_else(|error| {
         tracing::error!(%error, "the built-in google.rpc descriptors cannot be read");
         DescriptorPool::new()
-    })
+    });
+    Tables::new(&pool)
 });
 
 /// The HTTP status a gRPC code is answered with.
@@ -57,16 +58,16 @@ pub struct ErrorRenderer(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    pool: DescriptorPool,
+    tables: Tables,
     domain: String,
     www_authenticate: Option<HeaderValue>,
     headers: HeaderPolicy,
 }
 
 impl ErrorRenderer {
-    pub(crate) fn new(pool: DescriptorPool, options: &Options) -> Self {
+    pub(crate) fn new(tables: Tables, options: &Options) -> Self {
         Self(Arc::new(Shared {
-            pool,
+            tables,
             domain: options.error_domain.clone(),
             www_authenticate: options.www_authenticate.clone(),
             headers: options.headers.clone(),
@@ -119,7 +120,7 @@ impl ErrorRenderer {
     }
 
     pub(crate) fn encoder(&self) -> Encoder<'_> {
-        Encoder { pools: [&self.0.pool, &DETAIL_TYPES] }
+        Encoder { tables: [&self.0.tables, &DETAIL_TYPES] }
     }
 
     fn details(&self, inner: &Inner) -> Vec<Any> {

@@ -18,9 +18,9 @@
 //! | call | `grpc`, `headers` | frame and metadata, messages |
 //! | answer | `response`, `stream`, `error`, `json` | wire bytes, JSON |
 //!
-//! Messages are dynamic between text and wire. Only `request`, `query`,
-//! `response` and what they call know that, so that a codec of its own can take
-//! their place.
+//! Answers go from the wire to text by tables that are made once, without a
+//! message in between. Requests are dynamic messages between text and wire; only
+//! `request`, `query` and what they call know that.
 //!
 //! Not here, on purpose: authentication, limits on time and concurrency, request
 //! ids, CORS and compression (layers around this service), other protocols

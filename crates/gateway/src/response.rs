@@ -1,11 +1,9 @@
 //! Response messages to JSON bodies and the headers that follow from them.
 
-use bytes::Bytes;
 use http::HeaderValue;
-use prost_reflect::DynamicMessage;
 
 use crate::failure::Failure;
-use crate::json::{EncodeError, Encoder};
+use crate::json::{self, EncodeError, Encoder};
 use crate::rule::Route;
 
 /// A response message in its REST form.
@@ -16,25 +14,19 @@ pub(crate) struct Body {
     pub(crate) etag: Option<HeaderValue>,
 }
 
-/// Decodes a response from the wire and writes the part of it that the rule
-/// makes the body. What fails here is the backend's fault.
-pub(crate) fn body(route: &Route, wire: Bytes, encoder: Encoder<'_>) -> Result<Body, Failure> {
+/// Writes the part of a response that the rule makes the body. What fails here is the backend's fault.
+pub(crate) fn body(route: &Route, wire: &[u8], encoder: Encoder<'_>) -> Result<Body, Failure> {
     encode(route, wire, encoder).map_err(Failure::broken_backend)
 }
 
-fn encode(route: &Route, wire: Bytes, encoder: Encoder<'_>) -> Result<Body, EncodeError> {
-    // Text is most often a little longer than the wire form.
-    let mut json = Vec::with_capacity(wire.len() * 2 + 64);
-    let message = DynamicMessage::decode(route.output.clone(), wire)
-        .map_err(|source| EncodeError::Wire { message: route.output.full_name().to_owned(), source })?;
-    match &route.response_body {
-        None => encoder.message(&mut json, &message)?,
-        Some(field) if field.supports_presence() && !message.has_field(field) => {
-            json.extend_from_slice(b"null");
-        }
-        Some(field) => encoder.field(&mut json, field, &message.get_field(field))?,
+fn encode(route: &Route, wire: &[u8], encoder: Encoder<'_>) -> Result<Body, EncodeError> {
+    // Text is most often a little longer than the wire form, and defaults are written out.
+    let mut json = Vec::with_capacity(wire.len() * 2 + 128);
+    match route.response_body {
+        None => encoder.message(&mut json, route.output, wire)?,
+        Some(number) => encoder.field(&mut json, route.output, number, wire)?,
     }
-    let etag = route.response_etag.as_ref().and_then(|field| entity_tag(message.get_field(field).as_str()?));
+    let etag = route.response_etag.and_then(|number| entity_tag(json::last_text(wire, number)?));
     Ok(Body { json, etag })
 }
 

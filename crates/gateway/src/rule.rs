@@ -13,6 +13,7 @@ use prost_reflect::{
 use thiserror::Error;
 
 use crate::bind::FieldPath;
+use crate::json::{MessageId, Tables};
 use crate::router::{RouteId, Router, RuleMethod};
 use crate::template::Template;
 use crate::wkt::WellKnown;
@@ -97,22 +98,23 @@ pub(crate) struct Route {
     /// `/package.Service/Method`.
     pub(crate) grpc_path: PathAndQuery,
     pub(crate) input: MessageDescriptor,
-    pub(crate) output: MessageDescriptor,
+    pub(crate) output: MessageId,
     pub(crate) is_streaming: bool,
     pub(crate) variables: Vec<PathVariable>,
     pub(crate) body: BodyRule,
-    pub(crate) response_body: Option<FieldDescriptor>,
+    /// Number of the field of the response that is the body.
+    pub(crate) response_body: Option<u32>,
     /// The mask a PATCH is given from its body: `update_mask` of the request.
     pub(crate) update_mask: Option<FieldDescriptor>,
     /// `etag` of the request, bound to `If-Match`.
     pub(crate) request_etag: Option<FieldDescriptor>,
-    /// `etag` of the response, sent as `ETag`.
-    pub(crate) response_etag: Option<FieldDescriptor>,
+    /// Number of the `etag` of the response, sent as `ETag`.
+    pub(crate) response_etag: Option<u32>,
 }
 
 /// Reads the rules of every method in the pool. Client-streaming methods have
 /// no REST form and are left out.
-pub(crate) fn routes(pool: &DescriptorPool) -> Result<(Vec<Route>, Router), BuildError> {
+pub(crate) fn routes(pool: &DescriptorPool, tables: &Tables) -> Result<(Vec<Route>, Router), BuildError> {
     let extension = pool
         .get_extension_by_name(EXTENSION)
         .filter(|extension| {
@@ -121,7 +123,7 @@ pub(crate) fn routes(pool: &DescriptorPool) -> Result<(Vec<Route>, Router), Buil
         })
         .ok_or(BuildError::NoAnnotations)?;
 
-    let mut table = Table { routes: Vec::new(), router: Router::default(), errors: Vec::new() };
+    let mut table = Table { tables, routes: Vec::new(), router: Router::default(), errors: Vec::new() };
     for service in pool.services() {
         for method in service.methods().filter(|method| !method.is_client_streaming()) {
             if let Some(rule) = rule(&method, &extension) {
@@ -144,13 +146,14 @@ fn rule(method: &MethodDescriptor, extension: &ExtensionDescriptor) -> Option<Dy
     options.get_extension(extension).as_message().cloned()
 }
 
-struct Table {
+struct Table<'t> {
+    tables: &'t Tables,
     routes: Vec<Route>,
     router: Router,
     errors: Vec<RuleError>,
 }
 
-impl Table {
+impl Table<'_> {
     fn add_method(&mut self, method: &MethodDescriptor, rule: &DynamicMessage) {
         self.add(method, rule);
         let additional = rule.get_field_by_name("additional_bindings");
@@ -164,7 +167,7 @@ impl Table {
     }
 
     fn add(&mut self, method: &MethodDescriptor, rule: &DynamicMessage) {
-        let route = match route(method, rule) {
+        let route = match route(method, rule, self.tables) {
             Ok(route) => route,
             Err(problem) => return self.error(method, rule, &problem),
         };
@@ -190,7 +193,11 @@ impl Table {
     }
 }
 
-fn route(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<(Route, RuleMethod), String> {
+fn route(
+    method: &MethodDescriptor,
+    rule: &DynamicMessage,
+    tables: &Tables,
+) -> Result<(Route, RuleMethod), String> {
     let (kind, text) = pattern(rule).ok_or("has no pattern")?;
     let rule_method = match kind.as_str() {
         "*" => RuleMethod::Any,
@@ -218,13 +225,16 @@ fn route(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<(Route, Rul
             BodyRule::Field(field)
         }
     };
-    let response_body =
-        match string(rule, "response_body").as_str() {
-            "" => None,
-            name => Some(output.get_field_by_name(name).ok_or_else(|| {
+    let response_body = match string(rule, "response_body").as_str() {
+        "" => None,
+        name => {
+            let field = output.get_field_by_name(name);
+            let field = field.ok_or_else(|| {
                 format!("has the response body `{name}`, no field of {}", output.full_name())
-            })?),
-        };
+            })?;
+            Some(field.number())
+        }
+    };
     let service = method.parent_service().full_name();
     let grpc_path = format!("/{service}/{}", method.name());
 
@@ -241,10 +251,12 @@ fn route(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<(Route, Rul
         response_body,
         update_mask: is(&Method::PATCH).then(|| update_mask(&input)).flatten(),
         request_etag: etag(&input),
-        response_etag: etag(&output),
+        response_etag: etag(&output).map(|field| field.number()),
+        output: tables
+            .find(output.full_name())
+            .ok_or_else(|| format!("answers with {}, which the pool does not hold", output.full_name()))?,
         template,
         input,
-        output,
     };
     Ok((route, rule_method))
 }

@@ -154,7 +154,7 @@ impl State {
         };
         match message {
             Some(wire) => {
-                response::body(&self.route, wire, self.errors.encoder()).map(|body| Some(body.json))
+                response::body(&self.route, &wire, self.errors.encoder()).map(|body| Some(body.json))
             }
             None => self.messages.finish().map(|_| None),
         }

@@ -22,6 +22,7 @@ use tower::Service;
 
 use crate::error::ErrorRenderer;
 use crate::failure::Failure;
+use crate::json::Tables;
 use crate::options::{JSON, Options};
 use crate::request::{self, Parts};
 use crate::router::{Match, Outcome, Router};
@@ -58,15 +59,16 @@ impl<B> fmt::Debug for Transcoder<B> {
 impl<B> Transcoder<B> {
     /// A transcoder with the default [`Options`] for every annotated method in
     /// the pool. The error names every rule that cannot be served.
-    pub fn new(pool: DescriptorPool, backend: B) -> Result<Self, BuildError> {
+    pub fn new(pool: &DescriptorPool, backend: B) -> Result<Self, BuildError> {
         Self::with_options(pool, backend, Options::default())
     }
 
     /// As [`Transcoder::new`], with other options.
-    pub fn with_options(pool: DescriptorPool, backend: B, options: Options) -> Result<Self, BuildError> {
-        let (routes, router) = rule::routes(&pool)?;
+    pub fn with_options(pool: &DescriptorPool, backend: B, options: Options) -> Result<Self, BuildError> {
+        let tables = Tables::new(pool);
+        let (routes, router) = rule::routes(pool, &tables)?;
         let routes = routes.into_iter().map(Arc::new).collect();
-        let errors = ErrorRenderer::new(pool, &options);
+        let errors = ErrorRenderer::new(tables, &options);
         Ok(Self { shared: Arc::new(Shared { routes, router, options, errors }), backend })
     }
 
@@ -188,7 +190,7 @@ impl Shared {
                 .await;
         }
         let (message, metadata) = reply.into_unary().await?;
-        let body = response::body(route, message, self.errors.encoder())?;
+        let body = response::body(route, &message, self.errors.encoder())?;
         let mut response = Response::new(Body::new(Full::new(Bytes::from(body.json))));
         let headers = response.headers_mut();
         *headers = metadata;

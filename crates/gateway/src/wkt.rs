@@ -1,6 +1,8 @@
 //! The well-known types that have a JSON form of their own.
 
-use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
+use std::borrow::Cow;
+
+use prost_reflect::{Kind, MessageDescriptor, Value};
 
 use crate::scalar::message;
 
@@ -87,10 +89,10 @@ pub(crate) fn timestamp(desc: &MessageDescriptor, text: &str) -> Option<Value> {
     Some(message(desc, [(1, Value::I64(parsed.seconds)), (2, Value::I32(parsed.nanos))]))
 }
 
-pub(crate) fn timestamp_text(timestamp: &DynamicMessage) -> Option<String> {
-    let (seconds, nanos) = seconds_and_nanos(timestamp)?;
-    (TIMESTAMP_SECONDS.contains(&seconds) && NANOS.contains(&nanos)).then_some(())?;
-    Some(prost_types::Timestamp { seconds, nanos }.to_string())
+/// None where the time is outside the years 1 to 9999.
+pub(crate) fn timestamp_text(seconds: i64, nanos: i32) -> Option<impl std::fmt::Display> {
+    let in_range = TIMESTAMP_SECONDS.contains(&seconds) && NANOS.contains(&nanos);
+    in_range.then_some(prost_types::Timestamp { seconds, nanos })
 }
 
 /// `-?[0-9]+(\.[0-9]{1,9})?s` of at most ten thousand years.
@@ -110,12 +112,12 @@ pub(crate) fn duration(desc: &MessageDescriptor, text: &str) -> Option<Value> {
     Some(message(desc, [(1, Value::I64(seconds * i64::from(sign))), (2, Value::I32(nanos * sign))]))
 }
 
-pub(crate) fn duration_text(duration: &DynamicMessage) -> Option<String> {
-    let (seconds, nanos) = seconds_and_nanos(duration)?;
+/// None where the length is outside ten thousand years, or its parts differ in sign.
+pub(crate) fn duration_text(seconds: i64, nanos: i32) -> Option<impl std::fmt::Display> {
     let in_range = seconds.unsigned_abs() <= MAX_DURATION_SECONDS.unsigned_abs()
         && nanos.unsigned_abs() <= 999_999_999
         && (seconds == 0 || nanos == 0 || (seconds < 0) == (nanos < 0));
-    in_range.then(|| prost_types::Duration { seconds, nanos }.to_string())
+    in_range.then_some(prost_types::Duration { seconds, nanos })
 }
 
 /// Paths separated by commas, in lowerCamelCase or as in the proto file; kept
@@ -139,35 +141,22 @@ pub(crate) fn field_mask(desc: &MessageDescriptor, text: &str) -> Option<Value> 
     Some(message(desc, [(1, Value::List(paths))]))
 }
 
-/// The mask in ProtoJSON's lowerCamelCase. A path that would not survive the
+/// A path of a mask in ProtoJSON's lowerCamelCase. One that would not survive the
 /// way back is kept as it is: refusing the whole answer would help nobody.
-pub(crate) fn field_mask_text(mask: &DynamicMessage) -> String {
-    let paths = mask.get_field_by_number(1);
-    let paths = paths.as_ref().and_then(|paths| paths.as_list()).unwrap_or_default();
-    let texts: Vec<String> = paths.iter().filter_map(Value::as_str).map(camel_case).collect();
-    texts.join(",")
-}
-
-fn camel_case(path: &str) -> String {
+pub(crate) fn camel_case(path: &str) -> Cow<'_, str> {
     let mut camel = String::with_capacity(path.len());
     let mut chars = path.chars();
     while let Some(c) = chars.next() {
         match c {
-            'A'..='Z' => return path.to_owned(),
+            'A'..='Z' => return path.into(),
             '_' => match chars.next() {
                 Some(next @ 'a'..='z') => camel.push(next.to_ascii_uppercase()),
-                _ => return path.to_owned(),
+                _ => return path.into(),
             },
             other => camel.push(other),
         }
     }
-    camel
-}
-
-fn seconds_and_nanos(message: &DynamicMessage) -> Option<(i64, i32)> {
-    let seconds = message.get_field_by_number(1)?.as_i64()?;
-    let nanos = message.get_field_by_number(2)?.as_i32()?;
-    Some((seconds, nanos))
+    camel.into()
 }
 
 fn is_rfc3339(text: &str) -> bool {

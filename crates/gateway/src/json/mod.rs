@@ -1,15 +1,21 @@
 //! ProtoJSON between text and messages: the codec of this crate.
 //!
-//! [`crate::request`] takes text in and gives wire bytes out, [`Encoder`] the
-//! other way round; nothing else knows how a message is held in between. A
-//! codec without the dynamic message replaces these and leaves the rest alone.
+//! [`crate::request`] takes text in and gives wire bytes out, by way of a
+//! dynamic message; [`Encoder`] goes the other way round, from the wire to text
+//! by [`Tables`] that are made once. Nothing else knows how a message is held
+//! in between.
 
 mod decode;
 mod decode_wkt;
-mod encode;
+#[cfg(test)]
+mod oracle;
+mod table;
+mod wire;
+mod write;
 
 pub(crate) use decode::{field, message, value_from_text};
-pub(crate) use encode::{EncodeError, Encoder, string};
+pub(crate) use table::{MessageId, Tables};
+pub(crate) use write::{EncodeError, Encoder, last_text, string};
 
 /// Deepest nesting of messages and map entries in a request: what `prost`
 /// decodes. Beyond it the backend would answer with an error of its own fault.

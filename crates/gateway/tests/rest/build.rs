@@ -54,7 +54,7 @@ fn build(rules: &[&str]) -> Result<usize, BuildError> {
     let backend = service_fn(|_: http::Request<Body>| async {
         Ok::<_, Infallible>(tonic::Status::unimplemented("").into_http::<Body>())
     });
-    Transcoder::new(pool(rules), backend).map(|transcoder| transcoder.routes().len())
+    Transcoder::new(&pool(rules), backend).map(|transcoder| transcoder.routes().len())
 }
 
 fn problem(rule: &str) -> String {
@@ -128,6 +128,6 @@ fn a_pool_without_annotations_is_refused() {
     let backend = service_fn(|_: http::Request<Body>| async {
         Ok::<_, Infallible>(tonic::Status::unimplemented("").into_http::<Body>())
     });
-    let error = Transcoder::new(DescriptorPool::new(), backend).expect_err("no annotations");
+    let error = Transcoder::new(&DescriptorPool::new(), backend).expect_err("no annotations");
     assert!(matches!(error, BuildError::NoAnnotations), "{error}");
 }

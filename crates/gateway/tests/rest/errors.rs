@@ -205,7 +205,7 @@ type Canned = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Inf
 /// A transcoder over a backend with one answer.
 fn canned(response: fn() -> http::Response<Body>) -> Transcoder<Canned> {
     let backend = Canned::new(service_fn(move |_| async move { Ok(response()) }));
-    Transcoder::new(pool(), backend).expect("rules that can be served")
+    Transcoder::new(&pool(), backend).expect("rules that can be served")
 }
 
 async fn call(transcoder: &Transcoder<Canned>) -> Answer {

@@ -114,7 +114,7 @@ async fn extensions_travel_both_ways() {
 async fn served_by_axum_over_a_socket() {
     let backend = backend(pool()).map_request(|request: Request<axum::body::Body>| request.map(Body::new));
     let routes = Routes::from(axum::Router::new().fallback_service(backend));
-    let transcoder = Transcoder::new(pool(), routes).expect("rules that can be served");
+    let transcoder = Transcoder::new(&pool(), routes).expect("rules that can be served");
     let app = axum::Router::new()
         .route("/healthz", axum::routing::get(|| async { "ok" }))
         .fallback_service(transcoder);

@@ -46,7 +46,7 @@ fn transcoder() -> Transcoder<Backend> {
 }
 
 fn transcoder_with(options: Options) -> Transcoder<Backend> {
-    Transcoder::with_options(pool(), backend(pool()), options).expect("rules that can be served")
+    Transcoder::with_options(&pool(), backend(pool()), options).expect("rules that can be served")
 }
 
 /// An answer, read to its end.

@@ -1,0 +1,654 @@
+//! Messages from the wire to JSON text in the REST form, in one pass and without a message object: names as in the
+//! proto file, every field without presence written, members in field-number order and map entries sorted, so that
+//! equal messages give equal text.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use thiserror::Error;
+
+use super::table::{FieldTable, MessageId, MessageTable, Shape, Tables, Type};
+use super::wire::{Raw, Reader, WireError};
+use super::{MAX_DEPTH, type_name};
+use crate::wkt::{self, WellKnown};
+
+/// Why a message has no JSON form. Always the sender's fault, never the client's.
+#[derive(Debug, Error)]
+pub(crate) enum EncodeError {
+    #[error("`{0}` holds a value outside its range")]
+    OutOfRange(&'static str),
+    #[error("a `google.protobuf.Value` holds a number that is not finite")]
+    NotFinite,
+    #[error("the bytes are no `{message}`: {source}")]
+    Wire { message: Box<str>, source: WireError },
+    #[error("the message type is not known")]
+    Unknown,
+}
+
+/// Writes messages; resolves the types inside `Any` in the given tables, the first that knows a name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encoder<'t> {
+    pub(crate) tables: [&'t Tables; 2],
+}
+
+impl Encoder<'_> {
+    /// A message of the first tables.
+    pub(crate) fn message(&self, out: &mut Vec<u8>, id: MessageId, wire: &[u8]) -> Result<(), EncodeError> {
+        let mut writer = Writer { encoder: *self, tables: self.tables[0], entries: Vec::with_capacity(32) };
+        writer.message(out, id, wire, 0).map_err(|fault| fault.of(self.tables[0].message(id)))
+    }
+
+    /// One field of a message of the first tables, as it stands after the member name: `null` where it has presence
+    /// and is absent.
+    pub(crate) fn field(
+        &self,
+        out: &mut Vec<u8>,
+        id: MessageId,
+        number: u32,
+        wire: &[u8],
+    ) -> Result<(), EncodeError> {
+        let mut writer = Writer { encoder: *self, tables: self.tables[0], entries: Vec::new() };
+        writer.only(out, id, number, wire).map_err(|fault| fault.of(self.tables[0].message(id)))
+    }
+
+    /// An `Any`. The content stays base64 where its type is not known, or where it is not of its type.
+    pub(crate) fn any(&self, out: &mut Vec<u8>, type_url: &str, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.any_at(out, type_url, bytes, 0)
+    }
+
+    fn any_at(&self, out: &mut Vec<u8>, type_url: &str, bytes: &[u8], depth: u32) -> Result<(), EncodeError> {
+        if type_url.is_empty() && bytes.is_empty() {
+            out.extend_from_slice(b"{}");
+            return Ok(());
+        }
+        out.extend_from_slice(b"{\"@type\":");
+        string(out, type_url);
+        let start = out.len();
+        let found = type_name(type_url)
+            .and_then(|name| self.tables.iter().find_map(|tables| Some((*tables, tables.find(name)?))));
+        if let Some((tables, id)) = found {
+            match self.inside_any(out, tables, id, bytes, depth) {
+                Ok(()) => {
+                    out.push(b'}');
+                    return Ok(());
+                }
+                Err(Fault::Wire(_)) => out.truncate(start),
+                Err(fault) => return Err(fault.of(tables.message(id))),
+            }
+        }
+        out.extend_from_slice(b",\"value\":");
+        base64(out, bytes);
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn inside_any(
+        &self,
+        out: &mut Vec<u8>,
+        tables: &Tables,
+        id: MessageId,
+        bytes: &[u8],
+        depth: u32,
+    ) -> Result<(), Fault> {
+        let mut writer = Writer { encoder: *self, tables, entries: Vec::new() };
+        let message = tables.message(id).ok_or(Fault::Encode(EncodeError::Unknown))?;
+        if message.well_known.is_some() {
+            out.extend_from_slice(b",\"value\":");
+            writer.message(out, id, bytes, depth + 1)
+        } else {
+            writer.members(out, message, bytes, depth + 1, false)
+        }
+    }
+}
+
+/// An error on its way to where the message's name is known.
+#[derive(Debug)]
+enum Fault {
+    Wire(WireError),
+    Encode(EncodeError),
+}
+
+impl Fault {
+    fn of(self, message: Option<&MessageTable>) -> EncodeError {
+        match self {
+            Self::Wire(source) => EncodeError::Wire {
+                message: message.map(|message| message.name.clone()).unwrap_or_default(),
+                source,
+            },
+            Self::Encode(error) => error,
+        }
+    }
+}
+
+impl From<WireError> for Fault {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+/// A field that was found, by its place in the message's table.
+#[derive(Debug, Clone, Copy)]
+struct Entry<'w> {
+    field: usize,
+    value: Raw<'w>,
+}
+
+/// Writes one message and what is inside it.
+struct Writer<'e, 'w> {
+    encoder: Encoder<'e>,
+    tables: &'e Tables,
+    /// The fields found of every message that is being written, the innermost last.
+    entries: Vec<Entry<'w>>,
+}
+
+impl<'e, 'w> Writer<'e, 'w> {
+    fn message(&mut self, out: &mut Vec<u8>, id: MessageId, wire: &'w [u8], depth: u32) -> Result<(), Fault> {
+        if depth > MAX_DEPTH {
+            return Err(WireError::Depth.into());
+        }
+        let message = self.tables.message(id).ok_or(Fault::Encode(EncodeError::Unknown))?;
+        match message.well_known {
+            None | Some(WellKnown::Empty) => {
+                out.push(b'{');
+                self.members(out, message, wire, depth, true)?;
+                out.push(b'}');
+            }
+            Some(WellKnown::Any) => {
+                let (type_url, bytes) = any_parts(wire)?;
+                self.encoder.any_at(out, type_url, bytes, depth).map_err(Fault::Encode)?;
+            }
+            Some(WellKnown::Timestamp) => {
+                let (seconds, nanos) = seconds_and_nanos(wire)?;
+                let text = wkt::timestamp_text(seconds, nanos);
+                out_of_range(text, "google.protobuf.Timestamp").map(|text| quoted(out, text))?;
+            }
+            Some(WellKnown::Duration) => {
+                let (seconds, nanos) = seconds_and_nanos(wire)?;
+                let text = wkt::duration_text(seconds, nanos);
+                out_of_range(text, "google.protobuf.Duration").map(|text| quoted(out, text))?;
+            }
+            Some(WellKnown::FieldMask) => field_mask(out, wire)?,
+            Some(WellKnown::Wrapper | WellKnown::Struct | WellKnown::List) => {
+                let base = self.scan(message, wire)?;
+                if let Some(field) = message.fields.first() {
+                    let end = self.run(base, 0);
+                    self.field(out, field, base..end, depth)?;
+                }
+                self.entries.truncate(base);
+            }
+            Some(WellKnown::Value) => {
+                let base = self.scan(message, wire)?;
+                match self.entries.last().copied().filter(|_| self.entries.len() > base) {
+                    None => out.extend_from_slice(b"null"),
+                    Some(Entry { value: Raw::Fixed64(bits), .. }) if !f64::from_bits(bits).is_finite() => {
+                        return Err(Fault::Encode(EncodeError::NotFinite));
+                    }
+                    Some(entry) => {
+                        let end = self.entries.len();
+                        let start = (base..end).rev().take_while(|at| self.at(*at) == Some(entry.field));
+                        let start = start.last().unwrap_or(end);
+                        if let Some(field) = message.fields.get(entry.field) {
+                            self.field(out, field, start..end, depth)?;
+                        }
+                    }
+                }
+                self.entries.truncate(base);
+            }
+        }
+        Ok(())
+    }
+
+    /// The members of a message, without its braces.
+    fn members(
+        &mut self,
+        out: &mut Vec<u8>,
+        message: &'e MessageTable,
+        wire: &'w [u8],
+        depth: u32,
+        mut first: bool,
+    ) -> Result<(), Fault> {
+        if depth > MAX_DEPTH {
+            return Err(WireError::Depth.into());
+        }
+        let base = self.scan(message, wire)?;
+        let mut at = base;
+        for (index, field) in message.fields.iter().enumerate() {
+            let end = self.run(at, index);
+            if end == at && matches!(field.shape, Shape::Explicit(_)) {
+                continue;
+            }
+            comma(out, first);
+            first = false;
+            out.extend_from_slice(&field.key);
+            self.field(out, field, at..end, depth)?;
+            at = end;
+        }
+        self.entries.truncate(base);
+        Ok(())
+    }
+
+    /// One field of a message and nothing else of it.
+    fn only(&mut self, out: &mut Vec<u8>, id: MessageId, number: u32, wire: &'w [u8]) -> Result<(), Fault> {
+        let message = self.tables.message(id).ok_or(Fault::Encode(EncodeError::Unknown))?;
+        self.scan(message, wire)?;
+        let index = message.position(number, 0).ok_or(Fault::Encode(EncodeError::Unknown))?;
+        let start = self.entries.iter().position(|entry| entry.field == index).unwrap_or(self.entries.len());
+        let end = self.run(start, index);
+        match message.fields.get(index) {
+            Some(field) if start == end && matches!(field.shape, Shape::Explicit(_)) => {
+                out.extend_from_slice(b"null");
+            }
+            Some(field) => self.field(out, field, start..end, 0)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Finds the known fields of a message, ordered by field and else as they came. Where they begin.
+    fn scan(&mut self, message: &MessageTable, wire: &'w [u8]) -> Result<usize, Fault> {
+        let base = self.entries.len();
+        let mut reader = Reader::new(wire);
+        let (mut hint, mut is_ordered) = (0, true);
+        while let Some((number, value)) = reader.field()? {
+            let Some(field) = message.position(number, hint) else { continue };
+            is_ordered &= field >= hint;
+            hint = field;
+            if message.has_oneofs {
+                self.forget_rivals(message, base, field);
+            }
+            self.entries.push(Entry { field, value });
+        }
+        if !is_ordered && let Some(found) = self.entries.get_mut(base..) {
+            found.sort_by_key(|entry| entry.field);
+        }
+        Ok(base)
+    }
+
+    /// Of a oneof only the member that came last is set.
+    fn forget_rivals(&mut self, message: &MessageTable, base: usize, field: usize) {
+        let oneof = |field: usize| message.fields.get(field).and_then(|field| field.oneof);
+        let Some(mine) = oneof(field) else { return };
+        let mut at = base;
+        while let Some(entry) = self.entries.get(at) {
+            if entry.field != field && oneof(entry.field) == Some(mine) {
+                self.entries.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    fn at(&self, at: usize) -> Option<usize> {
+        self.entries.get(at).map(|entry| entry.field)
+    }
+
+    /// Where the entries of a field end that begin here.
+    fn run(&self, start: usize, field: usize) -> usize {
+        let mut end = start;
+        while self.at(end) == Some(field) {
+            end += 1;
+        }
+        end
+    }
+
+    /// The value of a field whose entries these are.
+    fn field(
+        &mut self,
+        out: &mut Vec<u8>,
+        field: &'e FieldTable,
+        entries: std::ops::Range<usize>,
+        depth: u32,
+    ) -> Result<(), Fault> {
+        match field.shape {
+            Shape::Implicit(kind) | Shape::Explicit(kind) => match (kind, entries.len()) {
+                (_, 0) => {
+                    self.default(out, kind);
+                    Ok(())
+                }
+                (Type::Message(id), 2..) => {
+                    let parts = self.entries.get(entries).unwrap_or_default();
+                    let merged = merged(parts)?;
+                    let mut writer =
+                        Writer { encoder: self.encoder, tables: self.tables, entries: Vec::new() };
+                    writer.message(out, id, &merged, depth + 1)
+                }
+                _ => match self.entries.get(entries.end - 1) {
+                    Some(entry) => self.value(out, kind, entry.value, depth),
+                    None => Ok(()),
+                },
+            },
+            Shape::Repeated(kind) => {
+                out.push(b'[');
+                let mut first = true;
+                for at in entries {
+                    let Some(entry) = self.entries.get(at).copied() else { break };
+                    match entry.value {
+                        Raw::Bytes(packed) if is_packable(kind) => {
+                            let mut reader = Reader::new(packed);
+                            while !reader.is_empty() {
+                                comma(out, first);
+                                first = false;
+                                let value = unpacked(&mut reader, kind)?;
+                                self.value(out, kind, value, depth)?;
+                            }
+                        }
+                        value => {
+                            comma(out, first);
+                            first = false;
+                            self.value(out, kind, value, depth)?;
+                        }
+                    }
+                }
+                out.push(b']');
+                Ok(())
+            }
+            Shape::Map { key, value } => self.map(out, key, value, entries, depth),
+        }
+    }
+
+    fn map(
+        &mut self,
+        out: &mut Vec<u8>,
+        key: Type,
+        value: Type,
+        entries: std::ops::Range<usize>,
+        depth: u32,
+    ) -> Result<(), Fault> {
+        let mut members = Vec::with_capacity(entries.len());
+        for entry in self.entries.get(entries).unwrap_or_default() {
+            let Raw::Bytes(bytes) = entry.value else { return Err(WireError::Type.into()) };
+            let mut reader = Reader::new(bytes);
+            let (mut found_key, mut found_value) = (None, Vec::new());
+            while let Some((number, raw)) = reader.field()? {
+                match number {
+                    1 => found_key = Some(raw),
+                    2 => found_value.push(Entry { field: 0, value: raw }),
+                    _ => {}
+                }
+            }
+            members.push((MapKey::read(key, found_key)?, found_value));
+        }
+        // Of equal keys the last one counts.
+        members.sort_by(|(one, _), (other, _)| one.cmp(other));
+        out.push(b'{');
+        let mut first = true;
+        let mut members = members.into_iter().peekable();
+        while let Some((key, found)) = members.next() {
+            if members.peek().is_some_and(|(next, _)| *next == key) {
+                continue;
+            }
+            comma(out, first);
+            first = false;
+            key.write(out);
+            out.push(b':');
+            match (value, found.as_slice()) {
+                (_, []) => self.default(out, value),
+                (Type::Message(id), [_, _, ..]) => {
+                    let merged = merged(&found)?;
+                    let mut writer =
+                        Writer { encoder: self.encoder, tables: self.tables, entries: Vec::new() };
+                    writer.message(out, id, &merged, depth + 1)?;
+                }
+                (_, [.., last]) => self.value(out, value, last.value, depth)?,
+            }
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn value(&mut self, out: &mut Vec<u8>, kind: Type, value: Raw<'w>, depth: u32) -> Result<(), Fault> {
+        match (kind, value) {
+            (Type::Message(id), Raw::Bytes(wire)) => self.message(out, id, wire, depth + 1)?,
+            (Type::String, Raw::Bytes(bytes)) => string(out, text(bytes)?),
+            (Type::Bytes, Raw::Bytes(bytes)) => base64(out, bytes),
+            (Type::Bool, Raw::Varint(value)) => {
+                out.extend_from_slice(if value == 0 { b"false" } else { b"true" });
+            }
+            (Type::Enum(id), Raw::Varint(value)) => match self.tables.enum_name(id, low(value)) {
+                Some(name) => out.extend_from_slice(name),
+                None => display(out, low(value)),
+            },
+            (Type::Null, Raw::Varint(_)) => out.extend_from_slice(b"null"),
+            (Type::Int32, Raw::Varint(value)) => display(out, low(value)),
+            (Type::Uint32, Raw::Varint(value)) => display(out, low(value).cast_unsigned()),
+            (Type::Sint32, Raw::Varint(value)) => display(out, zigzag(u64::from(low(value).cast_unsigned()))),
+            (Type::Int64, Raw::Varint(value)) | (Type::Sfixed64, Raw::Fixed64(value)) => {
+                quoted(out, value.cast_signed());
+            }
+            (Type::Uint64, Raw::Varint(value)) | (Type::Fixed64, Raw::Fixed64(value)) => quoted(out, value),
+            (Type::Sint64, Raw::Varint(value)) => quoted(out, zigzag(value)),
+            (Type::Fixed32, Raw::Fixed32(value)) => display(out, value),
+            (Type::Sfixed32, Raw::Fixed32(value)) => display(out, value.cast_signed()),
+            (Type::Double, Raw::Fixed64(bits)) => {
+                let value = f64::from_bits(bits);
+                match special(value) {
+                    Some(name) => out.extend_from_slice(name),
+                    None => float(out, value),
+                }
+            }
+            (Type::Float, Raw::Fixed32(bits)) => {
+                let value = f32::from_bits(bits);
+                match special(f64::from(value)) {
+                    Some(name) => out.extend_from_slice(name),
+                    None => float(out, value),
+                }
+            }
+            _ => return Err(WireError::Type.into()),
+        }
+        Ok(())
+    }
+
+    fn default(&self, out: &mut Vec<u8>, kind: Type) {
+        let text: &[u8] = match kind {
+            Type::Bool => b"false",
+            Type::String | Type::Bytes => b"\"\"",
+            Type::Int64 | Type::Uint64 | Type::Sint64 | Type::Fixed64 | Type::Sfixed64 => b"\"0\"",
+            Type::Enum(id) => self.tables.enum_name(id, 0).unwrap_or(b"0"),
+            Type::Null => b"null",
+            // An absent message stands in a map only, where it is an empty one.
+            Type::Message(id) => {
+                let mut writer = Writer { encoder: self.encoder, tables: self.tables, entries: Vec::new() };
+                if writer.message(out, id, &[], 0).is_err() {
+                    out.extend_from_slice(b"null");
+                }
+                return;
+            }
+            _ => b"0",
+        };
+        out.extend_from_slice(text);
+    }
+}
+
+/// The key of a map entry. Numbers go by size and text by its bytes.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum MapKey<'w> {
+    Bool(bool),
+    Number(i128),
+    Text(&'w str),
+}
+
+impl<'w> MapKey<'w> {
+    fn read(kind: Type, value: Option<Raw<'w>>) -> Result<Self, WireError> {
+        Ok(match (kind, value) {
+            (Type::String, None) => Self::Text(""),
+            (Type::Bool, None) => Self::Bool(false),
+            (_, None) => Self::Number(0),
+            (Type::String, Some(Raw::Bytes(bytes))) => Self::Text(text(bytes)?),
+            (Type::Bool, Some(Raw::Varint(value))) => Self::Bool(value != 0),
+            (Type::Int32, Some(Raw::Varint(value))) => Self::Number(low(value).into()),
+            (Type::Int64, Some(Raw::Varint(value))) | (Type::Sfixed64, Some(Raw::Fixed64(value))) => {
+                Self::Number(value.cast_signed().into())
+            }
+            (Type::Uint32, Some(Raw::Varint(value))) => Self::Number(low(value).cast_unsigned().into()),
+            (Type::Uint64, Some(Raw::Varint(value))) | (Type::Fixed64, Some(Raw::Fixed64(value))) => {
+                Self::Number(value.into())
+            }
+            (Type::Sint32, Some(Raw::Varint(value))) => {
+                Self::Number(zigzag(u64::from(low(value).cast_unsigned())).into())
+            }
+            (Type::Sint64, Some(Raw::Varint(value))) => Self::Number(zigzag(value).into()),
+            (Type::Fixed32, Some(Raw::Fixed32(value))) => Self::Number(value.into()),
+            (Type::Sfixed32, Some(Raw::Fixed32(value))) => Self::Number(value.cast_signed().into()),
+            _ => return Err(WireError::Type),
+        })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Bool(key) => quoted(out, key),
+            Self::Number(key) => quoted(out, key),
+            Self::Text(key) => string(out, key),
+        }
+    }
+}
+
+/// Messages that follow each other are one message, merged.
+fn merged(parts: &[Entry<'_>]) -> Result<Vec<u8>, WireError> {
+    let mut merged = Vec::new();
+    for part in parts {
+        let Raw::Bytes(bytes) = part.value else { return Err(WireError::Type) };
+        merged.extend_from_slice(bytes);
+    }
+    Ok(merged)
+}
+
+/// The two fields of a time or a length of time.
+fn seconds_and_nanos(wire: &[u8]) -> Result<(i64, i32), WireError> {
+    let (mut seconds, mut nanos) = (0, 0);
+    let mut reader = Reader::new(wire);
+    while let Some((number, value)) = reader.field()? {
+        match (number, value) {
+            (1, Raw::Varint(value)) => seconds = value.cast_signed(),
+            (2, Raw::Varint(value)) => nanos = low(value),
+            (1 | 2, _) => return Err(WireError::Type),
+            _ => {}
+        }
+    }
+    Ok((seconds, nanos))
+}
+
+fn any_parts(wire: &[u8]) -> Result<(&str, &[u8]), WireError> {
+    let (mut type_url, mut content) = ("", &[][..]);
+    let mut reader = Reader::new(wire);
+    while let Some((number, value)) = reader.field()? {
+        match (number, value) {
+            (1, Raw::Bytes(bytes)) => type_url = text(bytes)?,
+            (2, Raw::Bytes(bytes)) => content = bytes,
+            (1 | 2, _) => return Err(WireError::Type),
+            _ => {}
+        }
+    }
+    Ok((type_url, content))
+}
+
+/// A mask in ProtoJSON's lowerCamelCase.
+fn field_mask(out: &mut Vec<u8>, wire: &[u8]) -> Result<(), WireError> {
+    let mut paths: Vec<Cow<'_, str>> = Vec::new();
+    let mut reader = Reader::new(wire);
+    while let Some((number, value)) = reader.field()? {
+        match (number, value) {
+            (1, Raw::Bytes(bytes)) => paths.push(wkt::camel_case(text(bytes)?)),
+            (1, _) => return Err(WireError::Type),
+            _ => {}
+        }
+    }
+    string(out, &paths.join(","));
+    Ok(())
+}
+
+/// The last text under this number at the top of a message; none where there is none.
+pub(crate) fn last_text(wire: &[u8], number: u32) -> Option<&str> {
+    let mut last = None;
+    let mut reader = Reader::new(wire);
+    while let Ok(Some((found, value))) = reader.field() {
+        if let (true, Raw::Bytes(bytes)) = (found == number, value) {
+            last = Some(bytes);
+        }
+    }
+    text(last?).ok()
+}
+
+fn is_packable(kind: Type) -> bool {
+    !matches!(kind, Type::String | Type::Bytes | Type::Message(_))
+}
+
+fn unpacked<'w>(reader: &mut Reader<'w>, kind: Type) -> Result<Raw<'w>, WireError> {
+    Ok(match kind {
+        Type::Double | Type::Fixed64 | Type::Sfixed64 => Raw::Fixed64(reader.fixed64()?),
+        Type::Float | Type::Fixed32 | Type::Sfixed32 => Raw::Fixed32(reader.fixed32()?),
+        _ => Raw::Varint(reader.varint()?),
+    })
+}
+
+fn text(bytes: &[u8]) -> Result<&str, WireError> {
+    std::str::from_utf8(bytes).map_err(|_| WireError::Utf8)
+}
+
+fn out_of_range<T>(text: Option<T>, name: &'static str) -> Result<T, Fault> {
+    text.ok_or(Fault::Encode(EncodeError::OutOfRange(name)))
+}
+
+/// The low half, which is what a varint of a 32-bit field counts by.
+#[expect(clippy::cast_possible_truncation, reason = "the wire format asks for it")]
+fn low(value: u64) -> i32 {
+    value as i32
+}
+
+fn zigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+}
+
+/// A JSON string.
+pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
+    json(out, text);
+}
+
+fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    quoted(out, BASE64_STANDARD.encode(bytes));
+}
+
+/// A whole number is written as one: `2`, not `2.0`.
+fn float(out: &mut Vec<u8>, value: impl serde::Serialize) {
+    json(out, &value);
+    if out.ends_with(b".0") {
+        out.truncate(out.len() - 2);
+    }
+}
+
+fn json(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+    // Scalars into memory cannot fail; if one did, `null` keeps the text JSON.
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        out.extend_from_slice(b"null");
+    }
+}
+
+/// Text that needs no escaping, in quotes.
+fn quoted(out: &mut Vec<u8>, value: impl std::fmt::Display) {
+    out.push(b'"');
+    display(out, value);
+    out.push(b'"');
+}
+
+fn display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
+    if write!(out, "{value}").is_err() {
+        out.extend_from_slice(b"null");
+    }
+}
+
+fn special(number: f64) -> Option<&'static [u8]> {
+    if number.is_nan() {
+        Some(b"\"NaN\"")
+    } else if number.is_infinite() {
+        Some(if number > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" })
+    } else {
+        None
+    }
+}
+
+fn comma(out: &mut Vec<u8>, first: bool) {
+    if !first {
+        out.push(b',');
+    }
+}
