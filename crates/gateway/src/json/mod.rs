@@ -7,15 +7,18 @@
 
 mod decode;
 mod decode_wkt;
+mod map;
 #[cfg(test)]
 mod oracle;
 mod table;
+mod text;
 mod wire;
 mod write;
 
 pub(crate) use decode::{field, message, value_from_text};
 pub(crate) use table::{MessageId, Tables};
-pub(crate) use write::{EncodeError, Encoder, last_text, string};
+pub(crate) use text::string;
+pub(crate) use write::{EncodeError, Encoder, last_text};
 
 /// Deepest nesting of messages and map entries in a request: what `prost`
 /// decodes. Beyond it the backend would answer with an error of its own fault.

@@ -3,13 +3,10 @@
 //! equal messages give equal text.
 
 use std::borrow::Cow;
-use std::io::Write as _;
-
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use thiserror::Error;
 
 use super::table::{FieldTable, MessageId, MessageTable, Shape, Tables, Type};
+use super::text::{base64, comma, display, float, quoted, special, string};
 use super::wire::{Raw, Reader, WireError};
 use super::{MAX_DEPTH, type_name};
 use crate::wkt::{self, WellKnown};
@@ -105,7 +102,7 @@ impl Encoder<'_> {
 
 /// An error on its way to where the message's name is known.
 #[derive(Debug)]
-enum Fault {
+pub(super) enum Fault {
     Wire(WireError),
     Encode(EncodeError),
 }
@@ -130,21 +127,27 @@ impl From<WireError> for Fault {
 
 /// A field that was found, by its place in the message's table.
 #[derive(Debug, Clone, Copy)]
-struct Entry<'w> {
-    field: usize,
-    value: Raw<'w>,
+pub(super) struct Entry<'w> {
+    pub(super) field: usize,
+    pub(super) value: Raw<'w>,
 }
 
 /// Writes one message and what is inside it.
-struct Writer<'e, 'w> {
-    encoder: Encoder<'e>,
-    tables: &'e Tables,
+pub(super) struct Writer<'e, 'w> {
+    pub(super) encoder: Encoder<'e>,
+    pub(super) tables: &'e Tables,
     /// The fields found of every message that is being written, the innermost last.
-    entries: Vec<Entry<'w>>,
+    pub(super) entries: Vec<Entry<'w>>,
 }
 
 impl<'e, 'w> Writer<'e, 'w> {
-    fn message(&mut self, out: &mut Vec<u8>, id: MessageId, wire: &'w [u8], depth: u32) -> Result<(), Fault> {
+    pub(super) fn message(
+        &mut self,
+        out: &mut Vec<u8>,
+        id: MessageId,
+        wire: &'w [u8],
+        depth: u32,
+    ) -> Result<(), Fault> {
         if depth > MAX_DEPTH {
             return Err(WireError::Depth.into());
         }
@@ -348,57 +351,13 @@ impl<'e, 'w> Writer<'e, 'w> {
         }
     }
 
-    fn map(
+    pub(super) fn value(
         &mut self,
         out: &mut Vec<u8>,
-        key: Type,
-        value: Type,
-        entries: std::ops::Range<usize>,
+        kind: Type,
+        value: Raw<'w>,
         depth: u32,
     ) -> Result<(), Fault> {
-        let mut members = Vec::with_capacity(entries.len());
-        for entry in self.entries.get(entries).unwrap_or_default() {
-            let Raw::Bytes(bytes) = entry.value else { return Err(WireError::Type.into()) };
-            let mut reader = Reader::new(bytes);
-            let (mut found_key, mut found_value) = (None, Vec::new());
-            while let Some((number, raw)) = reader.field()? {
-                match number {
-                    1 => found_key = Some(raw),
-                    2 => found_value.push(Entry { field: 0, value: raw }),
-                    _ => {}
-                }
-            }
-            members.push((MapKey::read(key, found_key)?, found_value));
-        }
-        // Of equal keys the last one counts.
-        members.sort_by(|(one, _), (other, _)| one.cmp(other));
-        out.push(b'{');
-        let mut first = true;
-        let mut members = members.into_iter().peekable();
-        while let Some((key, found)) = members.next() {
-            if members.peek().is_some_and(|(next, _)| *next == key) {
-                continue;
-            }
-            comma(out, first);
-            first = false;
-            key.write(out);
-            out.push(b':');
-            match (value, found.as_slice()) {
-                (_, []) => self.default(out, value),
-                (Type::Message(id), [_, _, ..]) => {
-                    let merged = merged(&found)?;
-                    let mut writer =
-                        Writer { encoder: self.encoder, tables: self.tables, entries: Vec::new() };
-                    writer.message(out, id, &merged, depth + 1)?;
-                }
-                (_, [.., last]) => self.value(out, value, last.value, depth)?,
-            }
-        }
-        out.push(b'}');
-        Ok(())
-    }
-
-    fn value(&mut self, out: &mut Vec<u8>, kind: Type, value: Raw<'w>, depth: u32) -> Result<(), Fault> {
         match (kind, value) {
             (Type::Message(id), Raw::Bytes(wire)) => self.message(out, id, wire, depth + 1)?,
             (Type::String, Raw::Bytes(bytes)) => string(out, text(bytes)?),
@@ -440,7 +399,7 @@ impl<'e, 'w> Writer<'e, 'w> {
         Ok(())
     }
 
-    fn default(&self, out: &mut Vec<u8>, kind: Type) {
+    pub(super) fn default(&self, out: &mut Vec<u8>, kind: Type) {
         let text: &[u8] = match kind {
             Type::Bool => b"false",
             Type::String | Type::Bytes => b"\"\"",
@@ -461,51 +420,8 @@ impl<'e, 'w> Writer<'e, 'w> {
     }
 }
 
-/// The key of a map entry. Numbers go by size and text by its bytes.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum MapKey<'w> {
-    Bool(bool),
-    Number(i128),
-    Text(&'w str),
-}
-
-impl<'w> MapKey<'w> {
-    fn read(kind: Type, value: Option<Raw<'w>>) -> Result<Self, WireError> {
-        Ok(match (kind, value) {
-            (Type::String, None) => Self::Text(""),
-            (Type::Bool, None) => Self::Bool(false),
-            (_, None) => Self::Number(0),
-            (Type::String, Some(Raw::Bytes(bytes))) => Self::Text(text(bytes)?),
-            (Type::Bool, Some(Raw::Varint(value))) => Self::Bool(value != 0),
-            (Type::Int32, Some(Raw::Varint(value))) => Self::Number(low(value).into()),
-            (Type::Int64, Some(Raw::Varint(value))) | (Type::Sfixed64, Some(Raw::Fixed64(value))) => {
-                Self::Number(value.cast_signed().into())
-            }
-            (Type::Uint32, Some(Raw::Varint(value))) => Self::Number(low(value).cast_unsigned().into()),
-            (Type::Uint64, Some(Raw::Varint(value))) | (Type::Fixed64, Some(Raw::Fixed64(value))) => {
-                Self::Number(value.into())
-            }
-            (Type::Sint32, Some(Raw::Varint(value))) => {
-                Self::Number(zigzag(u64::from(low(value).cast_unsigned())).into())
-            }
-            (Type::Sint64, Some(Raw::Varint(value))) => Self::Number(zigzag(value).into()),
-            (Type::Fixed32, Some(Raw::Fixed32(value))) => Self::Number(value.into()),
-            (Type::Sfixed32, Some(Raw::Fixed32(value))) => Self::Number(value.cast_signed().into()),
-            _ => return Err(WireError::Type),
-        })
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Bool(key) => quoted(out, key),
-            Self::Number(key) => quoted(out, key),
-            Self::Text(key) => string(out, key),
-        }
-    }
-}
-
 /// Messages that follow each other are one message, merged.
-fn merged(parts: &[Entry<'_>]) -> Result<Vec<u8>, WireError> {
+pub(super) fn merged(parts: &[Entry<'_>]) -> Result<Vec<u8>, WireError> {
     let mut merged = Vec::new();
     for part in parts {
         let Raw::Bytes(bytes) = part.value else { return Err(WireError::Type) };
@@ -582,7 +498,7 @@ fn unpacked<'w>(reader: &mut Reader<'w>, kind: Type) -> Result<Raw<'w>, WireErro
     })
 }
 
-fn text(bytes: &[u8]) -> Result<&str, WireError> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str, WireError> {
     std::str::from_utf8(bytes).map_err(|_| WireError::Utf8)
 }
 
@@ -592,63 +508,10 @@ fn out_of_range<T>(text: Option<T>, name: &'static str) -> Result<T, Fault> {
 
 /// The low half, which is what a varint of a 32-bit field counts by.
 #[expect(clippy::cast_possible_truncation, reason = "the wire format asks for it")]
-fn low(value: u64) -> i32 {
+pub(super) fn low(value: u64) -> i32 {
     value as i32
 }
 
-fn zigzag(value: u64) -> i64 {
+pub(super) fn zigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
-}
-
-/// A JSON string.
-pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
-    json(out, text);
-}
-
-fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    quoted(out, BASE64_STANDARD.encode(bytes));
-}
-
-/// A whole number is written as one: `2`, not `2.0`.
-fn float(out: &mut Vec<u8>, value: impl serde::Serialize) {
-    json(out, &value);
-    if out.ends_with(b".0") {
-        out.truncate(out.len() - 2);
-    }
-}
-
-fn json(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
-    // Scalars into memory cannot fail; if one did, `null` keeps the text JSON.
-    if serde_json::to_writer(&mut *out, value).is_err() {
-        out.extend_from_slice(b"null");
-    }
-}
-
-/// Text that needs no escaping, in quotes.
-fn quoted(out: &mut Vec<u8>, value: impl std::fmt::Display) {
-    out.push(b'"');
-    display(out, value);
-    out.push(b'"');
-}
-
-fn display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
-    if write!(out, "{value}").is_err() {
-        out.extend_from_slice(b"null");
-    }
-}
-
-fn special(number: f64) -> Option<&'static [u8]> {
-    if number.is_nan() {
-        Some(b"\"NaN\"")
-    } else if number.is_infinite() {
-        Some(if number > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" })
-    } else {
-        None
-    }
-}
-
-fn comma(out: &mut Vec<u8>, first: bool) {
-    if !first {
-        out.push(b',');
-    }
 }
