@@ -1,3 +1,25 @@
 //! One module per command.
 
 pub(crate) mod liaison;
+pub(crate) mod workspace;
+
+use crate::Output;
+use crate::exit::Failure;
+use crate::screen::Screen;
+
+/// The commands that look at a management plane and change nothing.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum View {
+    /// Data planes and what they run.
+    #[command(subcommand)]
+    Workspace(workspace::Command),
+}
+
+impl View {
+    /// Runs the command.
+    pub(crate) async fn run(&self, output: Output, screen: &mut Screen) -> Result<(), Failure> {
+        match self {
+            Self::Workspace(command) => command.run(output, screen).await,
+        }
+    }
+}
