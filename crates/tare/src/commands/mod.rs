@@ -1,6 +1,7 @@
 //! One module per command.
 
 pub(crate) mod liaison;
+pub(crate) mod rollout;
 pub(crate) mod workspace;
 
 use crate::Output;
@@ -13,6 +14,9 @@ pub(crate) enum View {
     /// Data planes and what they run.
     #[command(subcommand)]
     Workspace(workspace::Command),
+    /// How far a change has come.
+    #[command(subcommand)]
+    Rollout(rollout::Command),
 }
 
 impl View {
@@ -20,6 +24,7 @@ impl View {
     pub(crate) async fn run(&self, output: Output, screen: &mut Screen) -> Result<(), Failure> {
         match self {
             Self::Workspace(command) => command.run(output, screen).await,
+            Self::Rollout(command) => command.run(output, screen).await,
         }
     }
 }
