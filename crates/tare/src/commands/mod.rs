@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub(crate) mod events;
 pub(crate) mod liaison;
 pub(crate) mod rollout;
 pub(crate) mod workspace;
@@ -17,6 +18,9 @@ pub(crate) enum View {
     /// How far a change has come.
     #[command(subcommand)]
     Rollout(rollout::Command),
+    /// Deliveries of changes to workspaces.
+    #[command(subcommand)]
+    Events(events::Command),
 }
 
 impl View {
@@ -25,6 +29,7 @@ impl View {
         match self {
             Self::Workspace(command) => command.run(output, screen).await,
             Self::Rollout(command) => command.run(output, screen).await,
+            Self::Events(command) => command.run(output, screen).await,
         }
     }
 }
