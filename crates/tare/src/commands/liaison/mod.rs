@@ -5,13 +5,13 @@ mod settings;
 
 use std::sync::Arc;
 
-use agentrouter_liaison::{DirTarget, Target, Worker, WorkerConfig};
+use agentrouter_liaison::{DirTarget, Target, Token, Worker, WorkerConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
 use crate::signals::Signals;
-use crate::{Output, block_on};
-use settings::{TargetSpec, read_token};
+use crate::{Output, block_on, credential};
+use settings::TargetSpec;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -42,7 +42,7 @@ pub(crate) struct Run {
 /// Runs a command of the group.
 pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
     let Command::Run(run) = command;
-    let token = read_token(run.token_file.as_deref())?;
+    let token = Token::new(credential::TOKEN.read(run.token_file.as_deref())?.as_str());
     let mut config = WorkerConfig::new(run.base_url, token);
     if let Some(worker_id) = run.worker_id {
         config.worker_id = worker_id;

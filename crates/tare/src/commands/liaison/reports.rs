@@ -8,6 +8,7 @@ use agentrouter_liaison::Report;
 use serde::Serialize;
 
 use crate::Output;
+use crate::text::plain;
 
 /// A report as a program reads it.
 #[derive(Serialize)]
@@ -75,11 +76,6 @@ fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Text of others on one line, without power over the terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,10 +85,5 @@ mod tests {
         let line = Line { time: "2026-01-31T08:00:00.000000Z".to_owned(), report: &Report::Connected };
         let text = serde_json::to_string(&line).expect("it is JSON");
         assert_eq!(text, r#"{"time":"2026-01-31T08:00:00.000000Z","type":"connected"}"#);
-    }
-
-    #[test]
-    fn text_of_others_stays_on_its_line() {
-        assert_eq!(plain("bad\n\u{1b}[2Jnews"), "bad  [2Jnews");
     }
 }
