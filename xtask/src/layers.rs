@@ -42,6 +42,7 @@ const RULES: &[(&str, Allowed)] = &[
     ("webhooks", SERVICE),
     ("workspaces", SERVICE),
     ("liaison", Allowed::Only(&["api", "kernel"])),
+    ("manifests", Allowed::Only(&["api"])),
     ("tare", Allowed::Only(&["api", "kernel", "liaison"])),
     (TESTS_ONLY, Allowed::Any),
     ("agentrouter", Allowed::Any),
