@@ -1,8 +1,9 @@
 //! A URL as Agent Router wants it: taken apart.
 
+use std::net::Ipv4Addr;
+
 use url::{Host, Url};
 
-use crate::resource::Resource;
 use crate::spec::{
     BackendEndpoint, BackendSpec, BackendTLSPolicySpec, ENVOY_GROUP, Reference, TlsValidation,
 };
@@ -38,6 +39,10 @@ pub(crate) fn parse(text: &str) -> Result<Endpoint, &'static str> {
             }
             (BackendEndpoint::Fqdn { hostname: hostname.clone(), port }, hostname)
         }
+        // By name, since addresses have a fault of their own (see `providers::check_apart`).
+        Some(Host::Ipv4(ip)) if ip == Ipv4Addr::LOCALHOST => {
+            (BackendEndpoint::Fqdn { hostname: "localhost".to_owned(), port }, ip.to_string())
+        }
         Some(Host::Ipv4(ip)) => (BackendEndpoint::Ip { address: ip.to_string(), port }, ip.to_string()),
         Some(Host::Ipv6(_)) if tls => {
             return Err("a certificate cannot be checked against an IPv6 address; use a host name");
@@ -54,6 +59,10 @@ pub(crate) fn parse(text: &str) -> Result<Endpoint, &'static str> {
 }
 
 impl Endpoint {
+    pub(crate) fn has_name(&self) -> bool {
+        matches!(self.address, BackendEndpoint::Fqdn { .. })
+    }
+
     pub(crate) fn backend(&self) -> BackendSpec {
         BackendSpec { endpoints: vec![self.address.clone()] }
     }
@@ -71,9 +80,6 @@ impl Endpoint {
 pub(crate) fn backend_ref(name: &str) -> Reference {
     Reference { group: ENVOY_GROUP, kind: "Backend", name: name.to_owned() }
 }
-
-/// Resources and why there are none instead.
-pub(crate) type Outcome = Result<Vec<Resource>, String>;
 
 fn is_hostname(name: &str) -> bool {
     let fit = |label: &str| {
@@ -97,7 +103,8 @@ mod tests {
             ("https://api.openai.com/v1", fqdn("api.openai.com", 443), Some("api.openai.com"), "/v1"),
             ("https://API.OpenAI.com:8443/v1/", fqdn("api.openai.com", 8443), Some("api.openai.com"), "/v1"),
             ("http://localhost:11434", fqdn("localhost", 11434), None, ""),
-            ("http://127.0.0.1:9/a/b", ip("127.0.0.1", 9), None, "/a/b"),
+            ("http://127.0.0.1:9/a/b", fqdn("localhost", 9), None, "/a/b"),
+            ("http://127.0.0.2:9/", ip("127.0.0.2", 9), None, ""),
             ("https://10.0.0.1", ip("10.0.0.1", 443), Some("10.0.0.1"), ""),
             ("http://[::1]:80/", ip("::1", 80), None, ""),
             (

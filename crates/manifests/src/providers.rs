@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agentrouter_api::configurator::{ConfigType, ProviderConfig, ProvidersPayload};
 
-use crate::endpoint::{self, Endpoint, Outcome, backend_ref};
+use crate::endpoint::{self, Endpoint, backend_ref};
 use crate::name::{name, name_of_all};
 use crate::render::{Rejection, Renderer, Slot};
 use crate::resource::{Resource, SecretText};
 use crate::spec::{
     AI_GROUP, AIGatewayRouteSpec, AIServiceBackendSpec, BackOff, BackendKey, BackendSecurityPolicySpec,
-    BackendTrafficPolicySpec, GATEWAY_GROUP, HeaderMatch, KeyRef, PerRetry, Reference, Retry, RetryOn,
-    RouteBackend, RouteMatch, RouteRule, Schema, SecretRef, Timeouts,
+    BackendTrafficPolicySpec, GATEWAY_GROUP, HeaderMatch, HeaderMutation, KeyRef, PerRetry, Reference, Retry,
+    RetryOn, RouteBackend, RouteMatch, RouteRule, Schema, SecretRef, Timeouts,
 };
 
 /// The header that Agent Router puts a request's model into.
@@ -25,20 +25,14 @@ const AZURE_API_VERSION: &str = "2024-10-21";
 
 /// The resources of all providers, and the providers that have none.
 pub(crate) fn render(payload: &ProvidersPayload, to: &Renderer<'_>) -> (Vec<Resource>, Vec<Rejection>) {
-    let mut resources = Vec::new();
     let mut rejected = Vec::new();
-    let mut served = Vec::new();
-    let mut seen = BTreeSet::new();
-    for provider in &payload.providers {
-        let outcome = match seen.insert(&provider.provider_id) {
-            true => backend(provider, to),
-            false => Err("another provider has the same id".to_owned()),
-        };
-        match outcome {
-            Ok(more) => {
-                resources.extend(more);
-                served.push(provider);
-            }
+    let mut served: Vec<Served<'_>> = Vec::new();
+    // Those that are tried first have the first word where two cannot be served together.
+    let mut providers: Vec<&ProviderConfig> = payload.providers.iter().collect();
+    providers.sort_by_key(|provider| (provider.priority, &provider.provider_id));
+    for provider in providers {
+        match serve(provider, &served, to) {
+            Ok(one) => served.push(one),
             Err(reason) => rejected.push(Rejection {
                 config_type: ConfigType::Providers,
                 resource: provider.provider_id.clone(),
@@ -46,31 +40,77 @@ pub(crate) fn render(payload: &ProvidersPayload, to: &Renderer<'_>) -> (Vec<Reso
             }),
         }
     }
-    resources.extend(routes(&served, to));
-    (resources, rejected)
+    served.sort_by_key(|served| &served.provider.provider_id);
+    rejected.sort_by(|a, b| a.resource.cmp(&b.resource));
+    let routes = routes(&served.iter().map(|served| served.provider).collect::<Vec<_>>(), to);
+    (served.into_iter().flat_map(|served| served.resources).chain(routes).collect(), rejected)
 }
 
-fn backend(provider: &ProviderConfig, to: &Renderer<'_>) -> Outcome {
+/// A provider that is rendered.
+struct Served<'a> {
+    provider: &'a ProviderConfig,
+    has_name: bool,
+    resources: Vec<Resource>,
+}
+
+fn serve<'a>(
+    provider: &'a ProviderConfig,
+    others: &[Served<'_>],
+    to: &Renderer<'_>,
+) -> Result<Served<'a>, String> {
+    if others.iter().any(|other| other.provider.provider_id == provider.provider_id) {
+        return Err("another provider has the same id".to_owned());
+    }
     check_models(&provider.models)?;
     let endpoint = endpoint::parse(&provider.base_url)?;
+    check_apart(provider, &endpoint, others)?;
+    let resources = backend(provider, &endpoint, to)?;
+    Ok(Served { provider, has_name: endpoint.has_name(), resources })
+}
+
+/// Of backends that are reached by address Agent Router knows in a route only the first: a request that fails over
+/// would go to the second with the first one's key. Those never share a model.
+fn check_apart(provider: &ProviderConfig, endpoint: &Endpoint, others: &[Served<'_>]) -> Result<(), String> {
+    let shares =
+        |other: &&Served<'_>| other.provider.models.iter().any(|model| provider.models.contains(model));
+    let by_address = |other: &&Served<'_>| !other.has_name || !endpoint.has_name();
+    match others.iter().filter(shares).find(by_address) {
+        None => Ok(()),
+        Some(other) => Err(format!(
+            "it serves a model that {} serves, too, and one of the two has an IP address in its base URL: Agent \
+             Router would send the key of the one to the other; use host names",
+            other.provider.provider_id
+        )),
+    }
+}
+
+fn backend(
+    provider: &ProviderConfig,
+    endpoint: &Endpoint,
+    to: &Renderer<'_>,
+) -> Result<Vec<Resource>, String> {
     let key = provider.credential.as_ref().map(|credential| credential.value.as_str());
     if key.is_some_and(|key| key.is_empty() || key.chars().any(char::is_control)) {
         return Err("its API key cannot be sent in a header".to_owned());
     }
-    let (schema, header) = schema(provider, &endpoint, key.is_some())?;
+    let (schema, header) = schema(provider, endpoint, key.is_some())?;
 
     let name = name("provider", &provider.provider_id);
     let mut resources = vec![to.resource(Slot::Providers, &name, endpoint.backend())];
     if let Some(tls) = endpoint.tls(&name) {
         resources.push(to.resource(Slot::Providers, &name, tls));
     }
-    let service = AIServiceBackendSpec { schema, backend_ref: backend_ref(&name) };
+    // The client's own key is for the gateway, and no provider's business.
+    let own = key.map(|_| header.name);
+    let remove = KEY_HEADERS.into_iter().filter(|name| Some(*name) != own).collect();
+    let header_mutation = HeaderMutation { remove };
+    let service = AIServiceBackendSpec { schema, backend_ref: backend_ref(&name), header_mutation };
     resources.push(to.resource(Slot::Providers, &name, service));
     if let Some(key) = key {
         resources.push(to.secret(Slot::Providers, &name, "apiKey", SecretText::new(key)));
         let target = Reference { group: AI_GROUP, kind: "AIServiceBackend", name: name.clone() };
         let secret_ref = KeyRef { secret_ref: SecretRef { name: name.clone() } };
-        let policy = BackendSecurityPolicySpec { target_refs: vec![target], key: header(secret_ref) };
+        let policy = BackendSecurityPolicySpec { target_refs: vec![target], key: (header.key)(secret_ref) };
         resources.push(to.resource(Slot::Providers, &name, policy));
     }
     Ok(resources)
@@ -92,19 +132,22 @@ fn check_models(models: &[String]) -> Result<(), String> {
     }
 }
 
-type KeyHeader = fn(KeyRef) -> BackendKey;
+/// The headers that keys are sent in.
+const KEY_HEADERS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
 
-fn bearer(api_key: KeyRef) -> BackendKey {
-    BackendKey::APIKey { api_key }
+/// A header that a key goes into.
+struct KeyHeader {
+    name: &'static str,
+    key: fn(KeyRef) -> BackendKey,
 }
 
-fn x_api_key(anthropic_api_key: KeyRef) -> BackendKey {
-    BackendKey::AnthropicAPIKey { anthropic_api_key }
-}
-
-fn azure_key(azure_api_key: KeyRef) -> BackendKey {
-    BackendKey::AzureAPIKey { azure_api_key }
-}
+const BEARER: KeyHeader = KeyHeader { name: "authorization", key: |api_key| BackendKey::APIKey { api_key } };
+const X_API_KEY: KeyHeader = KeyHeader {
+    name: "x-api-key",
+    key: |anthropic_api_key| BackendKey::AnthropicAPIKey { anthropic_api_key },
+};
+const AZURE_KEY: KeyHeader =
+    KeyHeader { name: "api-key", key: |azure_api_key| BackendKey::AzureAPIKey { azure_api_key } };
 
 /// The API that a provider speaks, and the header that its key goes into.
 fn schema(
@@ -121,25 +164,25 @@ fn schema(
     }
     let of = |name, prefix| Schema { name, version: None, prefix };
     match provider.schema.as_str() {
-        "openai" => Ok((of("OpenAI", prefix), bearer)),
+        "openai" => Ok((of("OpenAI", prefix), BEARER)),
         // The base URL of Anthropic's own clients ends before the version, that of the gateway after it.
         "anthropic" => {
             let prefix = prefix.map(|path| if path.ends_with("/v1") { path } else { path + "/v1" });
-            Ok((of("Anthropic", prefix), x_api_key))
+            Ok((of("Anthropic", prefix), X_API_KEY))
         }
         "azure_openai" if prefix.is_none() => {
             let version = version.unwrap_or_else(|| AZURE_API_VERSION.to_owned());
-            Ok((Schema { name: "AzureOpenAI", version: Some(version), prefix: None }, azure_key))
+            Ok((Schema { name: "AzureOpenAI", version: Some(version), prefix: None }, AZURE_KEY))
         }
         "azure_openai" => Err("the base URL of an Azure resource has no path".to_owned()),
         "cohere" => match prefix {
             // Cohere's API for clients of OpenAI: what chat requests can be sent to.
-            Some(path) if path.contains("/compatibility/") => Ok((of("OpenAI", Some(path)), bearer)),
+            Some(path) if path.contains("/compatibility/") => Ok((of("OpenAI", Some(path)), BEARER)),
             Some(_) => Err("the base URL of Cohere has no path but that of its compatibility API".to_owned()),
-            None => Ok((of("Cohere", None), bearer)),
+            None => Ok((of("Cohere", None), BEARER)),
         },
         "aws_bedrock" if prefix.is_some() => Err("the base URL of Bedrock has no path".to_owned()),
-        "aws_bedrock" if has_key => Ok((of("AWSBedrock", None), bearer)),
+        "aws_bedrock" if has_key => Ok((of("AWSBedrock", None), BEARER)),
         "aws_bedrock" => Err("Bedrock needs an API key".to_owned()),
         "gcp_vertex_ai" => {
             Err("Vertex AI needs a project, a region and a service account, which a provider does not have"

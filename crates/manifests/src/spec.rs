@@ -259,6 +259,15 @@ pub struct AIServiceBackendSpec {
     pub schema: Schema,
     /// Where.
     pub backend_ref: Reference,
+    /// What becomes of the client's headers.
+    pub header_mutation: HeaderMutation,
+}
+
+/// Headers of the client that a backend does not get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeaderMutation {
+    /// Their names.
+    pub remove: Vec<&'static str>,
 }
 
 /// An API of AI providers.

@@ -178,6 +178,27 @@ fn hostile_ids_become_labels() {
 }
 
 #[test]
+fn providers_with_addresses_share_no_model() {
+    let with = |id: &str, host: &str, priority, models: &[&str]| ProviderConfig {
+        priority,
+        ..provider(id, "openai", &format!("http://{host}/v1"), models)
+    };
+    let rendered = render(
+        &providers(vec![
+            with("a", "10.0.0.1", 2, &["m"]),
+            with("b", "b.example", 1, &["m"]),
+            with("c", "10.0.0.1", 1, &["n"]),
+            with("d", "d.example", 9, &["n", "m"]),
+            with("e", "127.0.0.1:8000", 9, &["m"]),
+        ]),
+        &Options::default(),
+    );
+    let rejected: Vec<_> = rendered.rejected.iter().map(|rejection| rejection.resource.as_str()).collect();
+    assert_eq!(rejected, ["a", "d"]);
+    assert!(rendered.rejected.iter().all(|rejection| rejection.reason.contains("use host names")));
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let snapshot = providers(vec![provider("openai", "openai", "https://api.openai.com/v1", &["gpt-4o"])]);
     let rendered = render(&snapshot, &Options::default());
