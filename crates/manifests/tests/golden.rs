@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
 
+use std::fmt::Write;
 use std::path::Path;
 
 use agentrouter_api::configurator::{
@@ -47,7 +48,7 @@ fn providers(providers: Vec<ProviderConfig>) -> Snapshot {
 fn check(name: &str, rendered: &Rendered) {
     let mut text = to_file(&rendered.resources).unwrap();
     for rejection in &rendered.rejected {
-        text += &format!("# {}: {}\n", rejection.resource, rejection.reason);
+        writeln!(text, "# {}: {}", rejection.resource, rejection.reason).unwrap();
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("AGENTROUTER_WRITE_GOLDEN").is_some() {
