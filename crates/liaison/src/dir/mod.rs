@@ -92,30 +92,37 @@ impl DirTarget {
     /// # Errors
     /// The folder cannot be listed.
     pub fn observed(&self) -> io::Result<Vec<ObservedSlot>> {
-        let mut slots = Vec::new();
+        let observed = self.configurations()?.into_iter().map(|configuration| ObservedSlot {
+            user_id: configuration.user_id,
+            config_type: configuration.config_type,
+            key_id: configuration.key_id,
+            version: configuration.version,
+            checksum: configuration.checksum,
+        });
+        Ok(observed.collect())
+    }
+
+    /// The content of what [`Self::observed`] tells of, in the same order. It has secrets in it.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn configurations(&self) -> io::Result<Vec<Configuration>> {
+        let mut held = Vec::new();
         for entry in fs::read_dir(&self.folder.path)? {
             let entry = entry?;
             if entry.path().extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let Ok(Some(held)) = file::read(&entry.path()) else {
+            let Ok(Some(file::Held { configuration, .. })) = file::read(&entry.path()) else {
                 continue;
             };
-            let configuration = held.configuration;
             let slot = Slot::from(&configuration);
             if name::file_name(&slot).is_some_and(|name| entry.file_name() == *name) {
-                slots.push((slot, configuration.version, configuration.checksum));
+                held.push((slot, configuration));
             }
         }
-        slots.sort_unstable();
-        let observed = slots.into_iter().map(|(slot, version, checksum)| ObservedSlot {
-            user_id: slot.user_id,
-            config_type: slot.config_type,
-            key_id: slot.key_id,
-            version,
-            checksum,
-        });
-        Ok(observed.collect())
+        held.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(held.into_iter().map(|(_, configuration)| configuration).collect())
     }
 }
 

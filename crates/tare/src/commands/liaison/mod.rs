@@ -6,6 +6,7 @@ mod settings;
 use std::sync::Arc;
 
 use agentrouter_liaison::{DirTarget, Target, Token, Worker, WorkerConfig};
+use agentrouter_target_agent_router::{AgentRouterOptions, AgentRouterTarget};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
@@ -25,7 +26,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
-    /// Where configurations go: `dir:<folder>` keeps one JSON file per slot in a folder of its own.
+    /// Where configurations go: `dir:<folder>` keeps one JSON file per slot in a folder of its own;
+    /// `agent-router:<folder>` runs Agent Router on this machine, with all it needs in that folder.
     #[arg(long, value_name = "TARGET")]
     target: TargetSpec,
     /// Where the management plane is: `http://host:port` or `https://host:port`.
@@ -37,28 +39,48 @@ pub(crate) struct Run {
     /// The name of this worker in claims, unlike that of any other [default: the host's name and random characters]
     #[arg(long, value_name = "ID")]
     worker_id: Option<String>,
+    /// The program `aigw` of Agent Router, for agent-router.
+    #[arg(long, value_name = "FILE", default_value = "aigw")]
+    aigw: std::path::PathBuf,
+    /// The program `envoy` that Agent Router runs, for agent-router [default: one that aigw downloads]
+    #[arg(long, value_name = "FILE")]
+    envoy: Option<std::path::PathBuf>,
 }
 
 /// Runs a command of the group.
 pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
     let Command::Run(run) = command;
     let token = Token::new(credential::TOKEN.read(run.token_file.as_deref())?.as_str());
-    let mut config = WorkerConfig::new(run.base_url, token);
-    if let Some(worker_id) = run.worker_id {
-        config.worker_id = worker_id;
+    let mut config = WorkerConfig::new(run.base_url.clone(), token);
+    if let Some(worker_id) = &run.worker_id {
+        config.worker_id.clone_from(worker_id);
     }
-    let target = open(&run.target)?;
     block_on(async move {
         let signals = Signals::listen()?;
+        let (target, gateway) = open(&run)?;
         let worker = Worker::new(config, target).map_err(Failure::usage)?.on_report(reports::printer(output));
         tracing::info!(worker_id = worker.id(), target = %run.target, "the worker starts");
         let stop = CancellationToken::new();
-        signals.watch(stop.clone(), worker.run(stop)).await;
+        let work = async {
+            worker.run(stop.clone()).await;
+            if let Some(gateway) = gateway {
+                gateway.stop().await;
+            }
+        };
+        signals.watch(stop.clone(), work).await;
         Ok(())
     })
 }
 
-fn open(target: &TargetSpec) -> Result<Arc<dyn Target>, Failure> {
-    let TargetSpec::Dir(folder) = target;
-    Ok(Arc::new(DirTarget::open(folder).map_err(Failure::other)?))
+/// The target, and the same once more where it has to be stopped.
+fn open(run: &Run) -> Result<(Arc<dyn Target>, Option<AgentRouterTarget>), Failure> {
+    match &run.target {
+        TargetSpec::Dir(folder) => Ok((Arc::new(DirTarget::open(folder).map_err(Failure::other)?), None)),
+        TargetSpec::AgentRouter(folder) => {
+            let mut options = AgentRouterOptions::new(folder, &run.aigw);
+            options.envoy.clone_from(&run.envoy);
+            let target = AgentRouterTarget::open(options).map_err(Failure::other)?;
+            Ok((Arc::new(target.clone()), Some(target)))
+        }
+    }
 }

@@ -9,6 +9,8 @@ use std::str::FromStr;
 pub(super) enum TargetSpec {
     /// A folder.
     Dir(PathBuf),
+    /// Agent Router on this machine, in a folder.
+    AgentRouter(PathBuf),
 }
 
 impl FromStr for TargetSpec {
@@ -18,15 +20,21 @@ impl FromStr for TargetSpec {
         match text.split_once(':') {
             Some(("dir", "")) => Err("dir: needs a folder, as in dir:./slots".to_owned()),
             Some(("dir", folder)) => Ok(Self::Dir(folder.into())),
-            _ => Err("must be dir:<folder>".to_owned()),
+            Some(("agent-router", "")) => {
+                Err("agent-router: needs a folder, as in agent-router:./gateway".to_owned())
+            }
+            Some(("agent-router", folder)) => Ok(Self::AgentRouter(folder.into())),
+            _ => Err("must be dir:<folder> or agent-router:<folder>".to_owned()),
         }
     }
 }
 
 impl fmt::Display for TargetSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Dir(folder) = self;
-        write!(f, "dir:{}", folder.display())
+        match self {
+            Self::Dir(folder) => write!(f, "dir:{}", folder.display()),
+            Self::AgentRouter(folder) => write!(f, "agent-router:{}", folder.display()),
+        }
     }
 }
 
@@ -40,7 +48,9 @@ mod tests {
         assert_eq!("dir:./slots".parse(), dir("./slots"));
         assert_eq!("dir:/a:b".parse(), dir("/a:b"));
         assert_eq!(TargetSpec::Dir("/a".into()).to_string(), "dir:/a");
-        for wrong in ["", "dir", "dir:", "./slots", "file:/a", "DIR:/a"] {
+        assert_eq!("agent-router:./a".parse(), Ok(TargetSpec::AgentRouter("./a".into())));
+        assert_eq!(TargetSpec::AgentRouter("/a".into()).to_string(), "agent-router:/a");
+        for wrong in ["", "dir", "dir:", "agent-router:", "./slots", "file:/a", "DIR:/a"] {
             assert!(wrong.parse::<TargetSpec>().is_err(), "{wrong}");
         }
     }
