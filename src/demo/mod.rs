@@ -1,6 +1,9 @@
 //! The main job, shown on an embedded database: a change made through the public API reaches a data plane's
 //! worker and is reported back as applied.
 
+mod data_plane;
+mod upstream;
+
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -43,9 +46,15 @@ pub struct DemoArgs {
     /// Keep the data in this folder. [default: a temporary one]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
-    /// End when the loop has converged; fail if it has not within 20 s.
+    /// End when the loop has converged; fail if it has not within 20 s (two minutes with a data plane).
     #[arg(long)]
     once: bool,
+    /// Run a real data plane, and send a request through it. It needs no key of any provider: the demo brings an
+    /// upstream of its own.
+    #[arg(long, value_enum, value_name = "KIND")]
+    data_plane: Option<data_plane::Kind>,
+    #[command(flatten)]
+    programs: data_plane::ProgramArgs,
     /// What to log, such as `info`.
     #[arg(long, env = "AGENTROUTER_LOG", default_value = "warn", value_name = "FILTER")]
     log: String,
@@ -59,25 +68,53 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     telemetry::start(&args.log)?;
     let temporary = tempfile::tempdir().context("a temporary folder")?;
     let data_dir = args.data_dir.unwrap_or_else(|| temporary.path().to_owned());
+    let programs = match args.data_plane {
+        Some(data_plane::Kind::AgentRouter) => Some(args.programs.find(&data_dir).await?),
+        None => None,
+    };
     let started = Instant::now();
     let key = demo_key(&data_dir)?;
     let running = server::start(config(&data_dir, &key)).await?;
     let base_url = format!("http://{}", running.address);
     say(&format!("server ready after {} at {base_url} (SQLite in {})", millis(started), data_dir.display()))?;
 
-    let stop = CancellationToken::new();
-    let shown = tokio::time::timeout(CONVERGE, show(&base_url, &key, &data_dir, &stop)).await;
-    let worker = match shown {
-        Ok(worker) => worker?,
-        Err(_) => bail!("the data plane has not converged within {} s", CONVERGE.as_secs()),
+    let demo = Demo { base_url, key, data_dir, stop: CancellationToken::new() };
+    let shown = match programs {
+        Some(programs) => within(data_plane::CONVERGE, data_plane::show(&demo, programs)).await,
+        None => within(CONVERGE, show(&demo)).await,
     };
+    let shown = shown?;
     if !args.once {
-        say(&hints(&base_url, &key))?;
+        say(&hints(&demo))?;
         server::signalled().await;
     }
-    stop.cancel();
-    worker.await.context("the worker")?;
+    demo.stop.cancel();
+    shown.worker.await.context("the worker")?;
+    if let Some(gateway) = shown.gateway {
+        gateway.stop().await;
+    }
     running.stop().await
+}
+
+/// What a demo runs on.
+struct Demo {
+    base_url: String,
+    key: Secret,
+    data_dir: PathBuf,
+    stop: CancellationToken,
+}
+
+/// What a demo that was shown leaves running.
+struct Shown {
+    worker: tokio::task::JoinHandle<()>,
+    gateway: Option<data_plane::Gateway>,
+}
+
+async fn within(limit: Duration, shown: impl Future<Output = Result<Shown>>) -> Result<Shown> {
+    match tokio::time::timeout(limit, shown).await {
+        Ok(shown) => shown,
+        Err(_) => bail!("the data plane has not converged within {} s", limit.as_secs()),
+    }
 }
 
 fn config(data_dir: &Path, key: &Secret) -> Config {
@@ -113,6 +150,13 @@ fn demo_key(data_dir: &Path) -> Result<Secret> {
 
 type Api = InterceptedService<Channel, Bearer>;
 
+impl Demo {
+    async fn connect(&self) -> Result<(Channel, Bearer)> {
+        let channel = Endpoint::new(self.base_url.clone())?.connect().await?;
+        Ok((channel, Bearer(format!("Bearer {}", self.key.expose()).parse()?)))
+    }
+}
+
 #[derive(Clone)]
 struct Bearer(MetadataValue<Ascii>);
 
@@ -124,14 +168,8 @@ impl Interceptor for Bearer {
 }
 
 /// Sets things up through the public API, changes a provider, and tells what arrives.
-async fn show(
-    base_url: &str,
-    key: &Secret,
-    data_dir: &Path,
-    stop: &CancellationToken,
-) -> Result<tokio::task::JoinHandle<()>> {
-    let channel = Endpoint::new(base_url.to_owned())?.connect().await?;
-    let bearer = Bearer(format!("Bearer {}", key.expose()).parse()?);
+async fn show(demo: &Demo) -> Result<Shown> {
+    let (channel, bearer) = demo.connect().await?;
     let mut providers = ProvidersServiceClient::with_interceptor(channel.clone(), bearer.clone());
     let mut workspaces = WorkspacesServiceClient::with_interceptor(channel.clone(), bearer.clone());
     create_tenant(channel, bearer).await?;
@@ -146,20 +184,19 @@ async fn show(
         "customer {CUSTOMER}, project {PROJECT}, workspace {WORKSPACE} and two providers are there"
     ))?;
 
-    let folder = data_dir.join("data-plane");
+    let folder = demo.data_dir.join("data-plane");
     let target = DirTarget::open(&folder)?;
     let held = target.clone();
     let (reports, mut applied) = mpsc::unbounded_channel();
-    let worker = Worker::new(WorkerConfig::new(base_url, Token::new(token)), Arc::new(target))?.on_report(
-        move |report| {
+    let worker = Worker::new(WorkerConfig::new(&demo.base_url, Token::new(token)), Arc::new(target))?
+        .on_report(move |report| {
             if let Report::Applied { slot, version, latency, .. } = report {
                 // The receiver is gone once the demo has seen enough.
                 let _ = reports.send((slot.config_type, *version, *latency));
             }
-        },
-    );
+        });
     #[expect(clippy::disallowed_methods, reason = "the caller awaits it")]
-    let worker = tokio::spawn(worker.run(stop.clone()));
+    let worker = tokio::spawn(worker.run(demo.stop.clone()));
     say(&format!("a worker applies to {}", folder.display()))?;
     converged(&mut workspaces).await?;
     while applied.try_recv().is_ok() {}
@@ -180,7 +217,7 @@ async fn show(
     }
     let status = converged(&mut workspaces).await?;
     say(&table(&status, &held)?)?;
-    Ok(worker)
+    Ok(Shown { worker, gateway: None })
 }
 
 async fn create_tenant(channel: Channel, bearer: Bearer) -> Result<()> {
@@ -289,7 +326,8 @@ fn table(status: &workspaces_pb::WorkspaceStatus, held: &DirTarget) -> Result<St
     Ok(text.trim_end().to_owned())
 }
 
-fn hints(base_url: &str, key: &Secret) -> String {
+fn hints(demo: &Demo) -> String {
+    let Demo { base_url, key, .. } = demo;
     let address = base_url.trim_start_matches("http://");
     let key = key.expose();
     format!(
