@@ -255,11 +255,14 @@ async fn a_part_that_cannot_be_served_is_told() {
     assert_eq!(results, [("p1", false), ("p0", true)]);
     assert_eq!(applied.resources[0].reason, "the URL is not valid");
     assert_eq!(folder.starts(), 0);
+    // What served before goes on, though it is not what was wanted.
+    let applied = target.apply(&providers(2, &["bad-url", "better"])).await.unwrap();
+    assert_eq!(applied.resources.iter().map(|result| result.applied).collect::<Vec<_>>(), [false, true]);
+    assert!(folder.config().contains("\"good\"") && folder.config().contains("\"better\""));
     let path = folder.path().join("config.yaml");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(folder.config().contains("good"));
     target.stop().await;
-    assert!(!target.apply(&providers(2, &["m"])).await.unwrap_err().is_permanent());
+    assert!(!target.apply(&providers(3, &["m"])).await.unwrap_err().is_permanent());
 }
 
 #[tokio::test]
