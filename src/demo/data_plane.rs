@@ -161,7 +161,7 @@ pub(super) async fn show(demo: &Demo, programs: Programs) -> Result<Shown> {
          curl -s http://127.0.0.1:1975/v1/chat/completions -H 'Content-Type: application/json' \
          -d '{{\"model\": \"{MODEL}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hi\"}}]}}'"
     ))?;
-    Ok(Shown { worker, gateway: Some(Gateway { target, _upstream: upstream }) })
+    Ok(Shown { worker, gateway: Some(Gateway { target, _upstream: upstream }), provider: PROVIDER })
 }
 
 /// Creates the provider, or in a kept data dir tells where its upstream is now.

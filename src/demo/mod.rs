@@ -85,7 +85,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     };
     let shown = shown?;
     if !args.once {
-        say(&hints(&demo))?;
+        say(&hints(&demo, shown.provider))?;
         server::signalled().await;
     }
     demo.stop.cancel();
@@ -108,6 +108,8 @@ struct Demo {
 struct Shown {
     worker: tokio::task::JoinHandle<()>,
     gateway: Option<data_plane::Gateway>,
+    /// A provider to try things with.
+    provider: &'static str,
 }
 
 async fn within(limit: Duration, shown: impl Future<Output = Result<Shown>>) -> Result<Shown> {
@@ -217,7 +219,7 @@ async fn show(demo: &Demo) -> Result<Shown> {
     }
     let status = converged(&mut workspaces).await?;
     say(&table(&status, &held)?)?;
-    Ok(Shown { worker, gateway: None })
+    Ok(Shown { worker, gateway: None, provider: "openai" })
 }
 
 async fn create_tenant(channel: Channel, bearer: Bearer) -> Result<()> {
@@ -326,7 +328,7 @@ fn table(status: &workspaces_pb::WorkspaceStatus, held: &DirTarget) -> Result<St
     Ok(text.trim_end().to_owned())
 }
 
-fn hints(demo: &Demo) -> String {
+fn hints(demo: &Demo, provider: &str) -> String {
     let Demo { base_url, key, .. } = demo;
     let address = base_url.trim_start_matches("http://");
     let key = key.expose();
@@ -334,7 +336,7 @@ fn hints(demo: &Demo) -> String {
         "\nIt stays up until Ctrl-C. Paste these into another terminal:\n\n\
          export AGENTROUTER_BASE_URL={base_url} AGENTROUTER_API_KEY={key}\n\
          curl -s $AGENTROUTER_BASE_URL/v1/customers/{CUSTOMER}/workspaces/{WORKSPACE}/status -H \"Authorization: Bearer $AGENTROUTER_API_KEY\"\n\
-         curl -s -X POST $AGENTROUTER_BASE_URL/v1/customers/{CUSTOMER}/providers/openai:disable -H \"Authorization: Bearer $AGENTROUTER_API_KEY\" -d '{{}}'\n\
+         curl -s -X POST $AGENTROUTER_BASE_URL/v1/customers/{CUSTOMER}/providers/{provider}:disable -H \"Authorization: Bearer $AGENTROUTER_API_KEY\" -d '{{}}'\n\
          grpcurl -plaintext -H \"authorization: Bearer $AGENTROUTER_API_KEY\" {address} agentrouter.tenancy.v1.TenancyService/ListCustomers"
     )
 }

@@ -109,7 +109,7 @@ impl Actor {
 
     async fn start_again(&mut self) {
         let pause = self.restart.take().map_or(PAUSE, |(_, pause)| pause);
-        let plan = match self.plan.clone().map_or_else(|| self.state.plan(&self.options), Ok) {
+        let plan = match self.plan.clone().map_or_else(|| self.state.plan(None, &self.options), Ok) {
             Ok(plan) => plan,
             Err(error) => return tracing::error!("the configuration cannot be written: {error}"),
         };
@@ -153,7 +153,7 @@ impl Actor {
         for change in &new {
             next.put(&change.configuration);
         }
-        let Ok(plan) = next.plan(&self.options) else {
+        let Ok(plan) = next.plan(self.plan.as_ref(), &self.options) else {
             return refuse(new, &Rejected::permanent("it cannot be written to a file"));
         };
         for Change { configuration, answer } in old {

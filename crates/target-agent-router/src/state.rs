@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     /// Whether any model is routed.
     pub(crate) routes: bool,
     rejected: Vec<Rejection>,
+    /// What it was rendered from.
+    snapshot: Snapshot,
 }
 
 impl State {
@@ -50,8 +52,14 @@ impl State {
         }
     }
 
-    pub(crate) fn plan(&self, options: &AgentRouterOptions) -> Result<Plan, serde_json::Error> {
-        let snapshot: Snapshot = self.slots.values().collect();
+    /// Plans for this state. Of what cannot be rendered, what the plan before has is kept, for as long as this worker
+    /// lives.
+    pub(crate) fn plan(
+        &self,
+        before: Option<&Plan>,
+        options: &AgentRouterOptions,
+    ) -> Result<Plan, serde_json::Error> {
+        let mut snapshot: Snapshot = self.slots.values().collect();
         let host_envoy = (options.mode == Mode::Run).then(|| options.envoy_version.clone());
         let gateway = GatewayOptions::Own {
             name: "agentrouter".to_owned(),
@@ -59,15 +67,54 @@ impl State {
             drain: options.drain,
             host_envoy,
         };
-        let Rendered { mut resources, rejected } =
-            render(&snapshot, &Options { gateway, ..Options::default() });
+        let to = Options { gateway, ..Options::default() };
+        let Rendered { mut resources, mut rejected } = render(&snapshot, &to);
+        if before.is_some_and(|before| keep(&mut snapshot, &before.snapshot, &rejected)) {
+            let again = render(&snapshot, &to);
+            resources = again.resources;
+            let new = again.rejected.into_iter().filter(|new| {
+                !rejected
+                    .iter()
+                    .any(|old| (old.config_type, &old.resource) == (new.config_type, &new.resource))
+            });
+            let new: Vec<Rejection> = new.collect();
+            rejected.extend(new);
+        }
         let text = to_file(&resources)?;
         for resource in &mut resources {
             resource.metadata_mut().annotations.clear();
         }
         let routes = resources.iter().any(|resource| matches!(resource, Resource::AIGatewayRoute(_)));
-        Ok(Plan { meaning: to_file(&resources)?, text, resources: resources.len(), routes, rejected })
+        let meaning = to_file(&resources)?;
+        Ok(Plan { text, meaning, resources: resources.len(), routes, rejected, snapshot })
     }
+}
+
+/// Puts what was served before in the place of what was rejected. Whether there was any.
+fn keep(snapshot: &mut Snapshot, before: &Snapshot, rejected: &[Rejection]) -> bool {
+    let is_rejected = |config_type: ConfigType, id: &str| {
+        rejected.iter().any(|rejection| rejection.config_type == config_type && rejection.resource == id)
+    };
+    let mut kept = false;
+    if let (Some(now), Some(before)) = (&mut snapshot.providers, &before.providers) {
+        for provider in &mut now.providers {
+            let old = before.providers.iter().find(|old| old.provider_id == provider.provider_id);
+            if let Some(old) = old.filter(|old| is_rejected(ConfigType::Providers, &old.provider_id)) {
+                kept |= provider != old;
+                provider.clone_from(old);
+            }
+        }
+    }
+    if let (Some(now), Some(before)) = (&mut snapshot.mcp_catalog, &before.mcp_catalog) {
+        for server in &mut now.servers {
+            let old = before.servers.iter().find(|old| old.id == server.id);
+            if let Some(old) = old.filter(|old| is_rejected(ConfigType::McpCatalog, &old.id)) {
+                kept |= server != old;
+                server.clone_from(old);
+            }
+        }
+    }
+    kept
 }
 
 impl Plan {
