@@ -54,6 +54,8 @@ bars! {
     TRIGGER_P50: "trigger to worker, p50", AtMost 15.0 " ms", BOTH, "Agent Router polls every 5 s; LiteLLM every 30 s";
     TRIGGER_P99: "trigger to worker, p99", AtMost 100.0 " ms", BOTH, "Airbnb's Istio p90 1.5 s";
     CONVERGED: "10,000 workspaces converged, p99", AtMost 2000.0 " ms", BOTH, "Consul below 1 s to 10,000 nodes, with 5 servers";
+    LIAISON_P50: "trigger to a worker of the liaison, p50", AtMost 15.0 " ms", BOTH, "Agent Router polls every 5 s; LiteLLM every 30 s";
+    LIAISON_P99: "trigger to a worker of the liaison, p99", AtMost 100.0 " ms", BOTH, "Airbnb's Istio p90 1.5 s";
     IDLE_POLL: "10,000 idle workers polling every 5 s, of one core", AtMost 25.0 " %", BOTH, "River polls once a second per client";
     IDLE_WATCH: "10,000 idle watchers, of one core", AtMost 3.0 " %", BOTH, "";
     IDLE_QUERIES: "statements per second for 10,000 idle watchers", AtMost 5.0 "/s", BOTH, "the server's own jobs are in it";
@@ -70,6 +72,7 @@ bars! {
     HERD_DRAINED: "a herd of 10,000 served", AtMost 60.0 " s", BOTH, "Istio admits 25 a second on 2 cores";
     HERD_ERRORS: "errors of the herd that a retry does not cure", AtMost 0.0 "", BOTH, "";
     HERD_BYSTANDER: "a bystander's p99 beside the herd, of the quiet one", AtMost 2.0 "x", BOTH, "";
+    RETURN_ERRORS: "errors of returning watchers that a retry does not cure", AtMost 0.0 "", BOTH, "";
     NOISY: "p99 of a tenant beside a noisy one, of the quiet one", AtMost 2.0 "x", BOTH, "";
     RECONCILE: "ReconcileWorkspace with nothing to do, p99", AtMost 5.0 " ms", BOTH, "Argo CD 1,000 applications in 120 s";
     RECONCILE_REPLAYS: "replays of it", AtMost 0.0 "", BOTH, "";

@@ -19,7 +19,7 @@ use crate::stats::{Millis, figure};
 use crate::worker::{Lines, is_passing, spread};
 
 /// Slots of users that each workspace has.
-const SLOTS: usize = 10;
+pub(crate) const SLOTS: usize = 10;
 /// Where the server does not say when to come back.
 const BACKOFF: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -124,5 +124,10 @@ async fn herd(address: SocketAddr, tokens: &[String]) -> Result<Herd> {
 
 /// When the server wants to be asked again.
 fn retry_after(status: &Status) -> Duration {
-    status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or(BACKOFF)
+    asked(status).unwrap_or(BACKOFF)
+}
+
+/// The same, where the server says it.
+pub(crate) fn asked(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info().and_then(|info| info.retry_delay)
 }

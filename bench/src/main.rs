@@ -8,6 +8,7 @@ mod bench;
 mod burst;
 mod bystander;
 mod claims;
+mod comeback;
 mod convergence;
 mod crud;
 mod death;
@@ -16,6 +17,7 @@ mod fanout;
 mod fleet;
 mod herd;
 mod idle;
+mod liaison;
 mod load;
 mod noisy;
 mod peer;
@@ -81,6 +83,14 @@ enum Command {
         /// The SQLite file to read.
         database: PathBuf,
     },
+    /// What `liaison` measures the memory of.
+    #[command(hide = true)]
+    Workers {
+        /// The server.
+        base_url: String,
+        /// A file with a token per worker, a line each.
+        tokens: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
@@ -101,6 +111,8 @@ enum Measure {
     Fanout,
     /// 5: from a trigger to workers that have applied it.
     Convergence,
+    /// From a trigger to real workers that have applied it, and what they cost.
+    Liaison,
     /// 6: what idle workers cost.
     Idle,
     /// 7: many triggers in a second.
@@ -113,6 +125,8 @@ enum Measure {
     Snapshot,
     /// 11: all workers come back at once.
     Herd,
+    /// All watchers come back after a restart.
+    Comeback,
     /// 12: a tenant beside a noisy one.
     Noisy,
     /// 13: reconciling what is converged.
@@ -127,18 +141,20 @@ impl Measure {
     /// Those that have nothing to do with the engine.
     const ONCE: [Self; 3] = [Self::Start, Self::Rest, Self::Envelope];
     /// Those of an engine, in the order of their numbers.
-    const EACH: [Self; 15] = [
+    const EACH: [Self; 17] = [
         Self::Claims,
         Self::Batch,
         Self::Race,
         Self::Fanout,
         Self::Convergence,
+        Self::Liaison,
         Self::Idle,
         Self::Burst,
         Self::Death,
         Self::Restart,
         Self::Snapshot,
         Self::Herd,
+        Self::Comeback,
         Self::Noisy,
         Self::Reconcile,
         Self::Revocation,
@@ -162,12 +178,14 @@ impl Measure {
             Self::Race => race::run(bench).await,
             Self::Fanout => fanout::run(bench).await,
             Self::Convergence => convergence::run(bench).await,
+            Self::Liaison => liaison::run(bench).await,
             Self::Idle => idle::run(bench).await,
             Self::Burst => burst::run(bench).await,
             Self::Death => death::run(bench).await,
             Self::Restart => restart::run(bench).await,
             Self::Snapshot => snapshot::run(bench).await,
             Self::Herd => herd::run(bench).await,
+            Self::Comeback => comeback::run(bench).await,
             Self::Noisy => noisy::run(bench).await,
             Self::Reconcile => reconcile::run(bench).await,
             Self::Revocation => revocation::run(bench).await,
@@ -185,6 +203,7 @@ async fn main() -> Result<()> {
     let cli = Cli::parse();
     let chosen = match &cli.command {
         Command::Peer { peer, port, database } => return peer.serve(*port, database).await,
+        Command::Workers { base_url, tokens } => return liaison::work(base_url, tokens).await,
         Command::One(measure) => Some(*measure),
         Command::All => None,
     };

@@ -9,7 +9,8 @@ use agentrouter::config::{Config, Observability, Secrets, StoreConfig};
 use agentrouter::server::{self, Running};
 use agentrouter_envelope::{Keyring, Secret};
 use agentrouter_storage::Target;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -92,6 +93,22 @@ impl Process {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Starts this program again, with workers and nothing else in it.
+    pub(crate) fn workers(server: &Self, tokens: &Path) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["workers", &server.base_url]).arg(tokens);
+        // Workers listen to nobody.
+        Self::spawn(command, 0)
+    }
+
+    /// Asks it to stop, as a rollout of a new version does, and waits until it has.
+    pub(crate) fn terminate(mut self) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("a process id")?;
+        kill_process(pid, Signal::TERM)?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Starts a peer over a database.
@@ -196,6 +213,22 @@ pub(crate) async fn connect(address: SocketAddr) -> Result<Channel> {
 /// A connection that calls with this key.
 pub(crate) fn with_key(channel: Channel, key: &str) -> Result<Api> {
     Ok(InterceptedService::new(channel, Bearer(format!("Bearer {key}").parse()?)))
+}
+
+/// Lets this process, and those it starts, have so many connections and files open.
+pub(crate) fn allow_open_files(wanted: usize) -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = u64::try_from(wanted)?;
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    ensure!(
+        limit.maximum.is_none_or(|maximum| maximum >= wanted),
+        "this takes {wanted} open files, and the system allows {:?} (ulimit -n)",
+        limit.maximum
+    );
+    limit.current = Some(wanted);
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 /// The program, beside this one.

@@ -133,6 +133,41 @@ fn wrong_settings_end_with_2_and_say_what_is_wrong() {
 }
 
 #[test]
+fn views_say_what_they_need_and_what_they_cannot_reach() {
+    let commands: [&[&str]; 4] = [
+        &["workspace", "list"],
+        &["workspace", "status", "edge"],
+        &["rollout", "status", "providers"],
+        &["events", "tail"],
+    ];
+    let closed = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let base_url = format!("http://{}", closed.local_addr().expect("an address"));
+    drop(closed);
+    for command in commands {
+        let (code, output, log) = run(&mut tare(command));
+        assert_eq!((code, output.as_str()), (Some(2), ""), "{log}");
+        assert!(log.contains("no API key: set AGENTROUTER_API_KEY to a management API key"), "{log}");
+        let (code, output, log) = run(tare(command)
+            .env("AGENTROUTER_API_KEY", TOKEN)
+            .env("AGENTROUTER_BASE_URL", &base_url)
+            .env("AGENTROUTER_LOG", "trace"));
+        assert_eq!((code, output.as_str()), (Some(1), ""), "{log}");
+        assert!(log.contains(&format!("error: {base_url} cannot be reached: ")), "{log}");
+        assert!(!log.contains(TOKEN), "{log}");
+    }
+    let wrong: [&[&str]; 4] = [
+        &["rollout", "status", "nonsense"],
+        &["rollout", "status", "providers", "--timeout", "5m"],
+        &["events", "tail", "--type", "nonsense"],
+        &["workspace", "list", "--base-url", "localhost:8080"],
+    ];
+    for arguments in wrong {
+        let (code, output, log) = run(tare(arguments).env("AGENTROUTER_API_KEY", TOKEN));
+        assert_eq!((code, output.as_str()), (Some(2), ""), "{arguments:?}: {log}");
+    }
+}
+
+#[test]
 fn a_worker_without_a_server_waits_for_it_and_stops_on_request() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let closed = TcpListener::bind(("127.0.0.1", 0)).expect("a port");

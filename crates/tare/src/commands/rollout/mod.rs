@@ -83,12 +83,18 @@ impl View<'_> {
 
     /// Shows every change until all have applied it, one is stuck, or the time is over.
     async fn follow(&self, screen: &mut Screen) -> Result<(), Failure> {
-        let started = Instant::now();
+        // A time beyond all clocks is no limit.
+        let deadline = self.of.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut pauses = Pauses::new(fastrand::Rng::new());
         let mut last: Option<Progress> = None;
         loop {
             let asked = Instant::now();
-            let pause = match self.look().await {
+            let answer = match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, self.look()).await.ok(),
+                None => Some(self.look().await),
+            };
+            let Some(answer) = answer else { return Err(self.too_late(last.as_ref(), screen)) };
+            let pause = match answer {
                 Ok(progress) => {
                     pauses.reset();
                     self.show(last.as_ref(), &progress, screen)?;
@@ -96,8 +102,7 @@ impl View<'_> {
                         return Ok(());
                     }
                     if self.of.exit_on_stuck && progress.rollout.stuck > 0 {
-                        let told = self.output == Output::Json || screen.redraws();
-                        if !told {
+                        if self.output == Output::Human && !screen.redraws() {
                             screen.print(&progress.lines())?;
                         }
                         return Err(Failure::other(anyhow!(
@@ -119,27 +124,25 @@ impl View<'_> {
                 }
                 Err(status) => return Err(self.client.failure(&status)),
             };
-            let left = self.of.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
-            if let (Some(Duration::ZERO), Some(timeout)) = (left, self.of.timeout) {
-                return Err(self.too_late(timeout, last.as_ref(), screen));
-            }
-            tokio::time::sleep(left.map_or(pause, |left| pause.min(left))).await;
+            let wake = Instant::now() + pause;
+            tokio::time::sleep_until(deadline.map_or(wake, |deadline| wake.min(deadline))).await;
         }
     }
 
-    fn too_late(&self, timeout: Duration, last: Option<&Progress>, screen: &mut Screen) -> Failure {
-        let missing = last.map_or(0, |last| last.rollout.wanted - last.rollout.applied);
-        if let Some(last) = last
-            && self.output == Output::Human
+    fn too_late(&self, last: Option<&Progress>, screen: &mut Screen) -> Failure {
+        let after = length(self.of.timeout.unwrap_or_default());
+        let Some(last) = last else {
+            return Failure::other(anyhow!("the server has not answered after {after}"));
+        };
+        // Who reads a log wants to know which ones.
+        if self.output == Output::Human
             && !screen.redraws()
+            && let Err(failure) = screen.print(&last.lines())
         {
-            // Who reads a log wants to know which ones.
-            if let Err(failure) = screen.print(&last.lines()) {
-                return failure;
-            }
+            return failure;
         }
-        let (slot, missing) = (&self.of.slot.0, workspaces(missing));
-        Failure::other(anyhow!("{slot} is not applied in {missing} after {}", length(timeout)))
+        let missing = workspaces(last.rollout.wanted - last.rollout.applied);
+        Failure::other(anyhow!("{} is not applied in {missing} after {after}", self.of.slot.0))
     }
 
     fn show(&self, last: Option<&Progress>, progress: &Progress, screen: &mut Screen) -> Result<(), Failure> {

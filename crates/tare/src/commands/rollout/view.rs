@@ -25,7 +25,6 @@ impl Progress {
         rollout
             .lagging
             .sort_by_key(|workspace| (!workspace.stuck, workspace.status() != EventStatus::Failed));
-        // Where only some are named, the others are counted.
         Self { slot, rollout, named }
     }
 

@@ -84,10 +84,7 @@ impl View<'_> {
         let mut pauses = Pauses::new(fastrand::Rng::new());
         let mut last = None;
         loop {
-            let refused = match self.stream(&mut last, &mut pauses, screen).await {
-                Ok(refused) => refused,
-                Err(failure) => return Err(failure),
-            };
+            let refused = self.stream(&mut last, &mut pauses, screen).await?;
             // Who never saw anything has the wrong address, more likely than bad luck.
             if last.is_none() || !refusal::is_passing(&refused) {
                 return Err(self.client.failure(&refused));
