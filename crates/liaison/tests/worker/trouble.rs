@@ -91,7 +91,8 @@ async fn a_stale_completion_is_told_and_the_work_goes_on() {
         state.before = Arc::new(first("complete", 1, stale_claim()));
         (state.publish(configuration("ann", 1)), state.publish(configuration("bob", 1)))
     });
-    let worker = Running::start(config(&plane), Arc::new(dir(&folder)));
+    let config = WorkerConfig { concurrency: 1, ..config(&plane) };
+    let worker = Running::start(config, Arc::new(dir(&folder)));
     plane.until(|state| state.completion(&next).is_some()).await;
     let report = worker.until(|report| matches!(report, Report::Stale { .. })).await;
     let Report::Stale { event_id, message, .. } = report else { unreachable!() };
@@ -174,7 +175,8 @@ async fn a_token_that_is_refused_half_way_stops_the_work_without_spinning() {
         state.publish(configuration("ann", 1));
         state.publish(configuration("bob", 1))
     });
-    let worker = Running::start(config(&plane), Arc::new(dir(&folder)));
+    let config = WorkerConfig { concurrency: 1, ..config(&plane) };
+    let worker = Running::start(config, Arc::new(dir(&folder)));
     let report = worker.until(|report| matches!(report, Report::Refused { .. })).await;
     assert!(matches!(&report, Report::Refused { code: "PERMISSION_DENIED", .. }), "{report:?}");
     let state = plane.state();
