@@ -68,7 +68,7 @@ impl Run {
         };
         let token = renewed.map_err(|failure| format!("{}: {}", failure.code_name(), failure.message))?;
         // Otherwise it would be due again at once.
-        if !token.claims().is_some_and(|new| new.exp > claims.exp) {
+        if token.claims().is_none_or(|new| new.exp <= claims.exp) {
             return Err("the server's new token is not good for longer than the old one".to_owned());
         }
         if !self.shared.use_token(&token) {

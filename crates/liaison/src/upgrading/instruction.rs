@@ -8,6 +8,7 @@ use crate::target::Rejected;
 use crate::upgrade::Upgrade;
 
 /// An instruction.
+#[derive(Debug)]
 pub(super) struct Instruction {
     pub(super) kind: EventType,
     /// The upgrade it is about.
@@ -120,21 +121,20 @@ mod tests {
             ("values", Kind::StructValue(values)),
             ("upgrade_event_id", string("evt_1")),
         ];
-        let read = Instruction::read(&event(EventType::Upgrade, &fields)).ok().expect("it is understood");
+        let read = Instruction::read(&event(EventType::Upgrade, &fields)).expect("it is understood");
         assert_eq!(
             (read.upgrade.event_id.as_str(), read.upgrade.target_version.as_str()),
             ("evt_2", "2.0.0")
         );
         assert_eq!(read.upgrade.values.to_string(), json!({"replicas": 2, "share": 0.5}).to_string());
-        let read =
-            Instruction::read(&event(EventType::UpgradeCancel, &fields)).ok().expect("it is understood");
+        let read = Instruction::read(&event(EventType::UpgradeCancel, &fields)).expect("it is understood");
         assert_eq!((read.kind, read.upgrade.event_id.as_str()), (EventType::UpgradeCancel, "evt_1"));
     }
 
     #[test]
     fn what_is_not_understood_is_refused_for_good() {
         for event in [event(EventType::Updated, &[]), event(EventType::UpgradeRollback, &[])] {
-            let rejected = Instruction::read(&event).err().expect("it is not understood");
+            let rejected = Instruction::read(&event).expect_err("it is not understood");
             assert!(rejected.is_permanent());
         }
     }

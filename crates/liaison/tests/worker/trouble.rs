@@ -155,14 +155,14 @@ async fn a_refused_token_is_told_and_tried_slowly() {
     let Report::Refused { code, message, retry_in, .. } = report else { unreachable!() };
     assert_eq!((code, message.as_str()), ("UNAUTHENTICATED", "the token is not valid"));
     assert!(retry_in >= pause);
-    plane.until(|state| state.calls("poll") == 4).await;
+    plane.until(|state| state.calls("watch") == 4).await;
     assert!(started.elapsed() >= pause * 3, "{:?}", started.elapsed());
 
     // Somebody puts it right.
     plane.change(|state| state.token = TOKEN);
     plane.until(|state| state.completion(&event).is_some()).await;
-    let calls = plane.state().calls("poll");
-    assert!(calls <= 7, "{calls} polls");
+    let calls = plane.state().calls("watch") + plane.state().calls("poll");
+    assert!(calls <= 8, "{calls} calls");
     worker.stop().await;
 }
 
