@@ -52,7 +52,16 @@ async fn probes_and_prometheus_see_how_it_does() {
     plane.until(|state| state.completion(&event).is_some() && !state.sweeps.is_empty()).await;
     worker.until(|report| matches!(report, Report::Applied { .. })).await;
     assert_eq!(get(address, "/healthz").await.0, 200);
-    let (status, metrics) = get(address, "/metrics").await;
+    // The worker counts once it has the answer.
+    let mut answer = get(address, "/metrics").await;
+    for _ in 0..200 {
+        if answer.1.contains("kind=\"full_sync\"") && answer.1.contains("held_claims 0") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        answer = get(address, "/metrics").await;
+    }
+    let (status, metrics) = answer;
     assert_eq!(status, 200);
     for line in [
         "agentrouter_liaison_connected 1",

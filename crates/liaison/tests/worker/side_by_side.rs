@@ -112,7 +112,7 @@ async fn what_was_claimed_and_not_begun_is_given_back() {
     plane.until(|state| state.calls("fetch") > 0).await;
     let reports = worker.stop().await;
     let state = plane.state();
-    assert_eq!(state.released, [event.clone()]);
+    assert_eq!(state.released, std::slice::from_ref(&event));
     let delivery = state.delivery(&event);
     assert_eq!(
         (delivery.event.attempt, delivery.claim.is_none(), delivery.completion.is_none()),

@@ -35,6 +35,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 type Trouble = Arc<dyn Fn(&mut State, &str, u32) -> Option<Status> + Send + Sync>;
 
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that a test turns by itself")]
 pub(crate) struct State {
     pub(crate) events: Vec<Delivery>,
     pub(crate) configurations: Vec<pb::Configuration>,

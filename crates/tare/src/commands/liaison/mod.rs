@@ -1,5 +1,6 @@
 //! `tare liaison`: the worker beside a data plane.
 
+mod options;
 mod reports;
 mod settings;
 
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exit::Failure;
 use crate::signals::Signals;
 use crate::{Output, block_on};
+use options::Options;
 use settings::{TargetSpec, read_token};
 
 #[derive(Debug, clap::Subcommand)]
@@ -37,6 +39,8 @@ pub(crate) struct Run {
     /// The name of this worker in claims, unlike that of any other [default: the host's name and random characters]
     #[arg(long, value_name = "ID")]
     worker_id: Option<String>,
+    #[command(flatten)]
+    options: Options,
 }
 
 /// Runs a command of the group.
@@ -44,16 +48,29 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
     let Command::Run(run) = command;
     let token = read_token(run.token_file.as_deref())?;
     let mut config = WorkerConfig::new(run.base_url, token);
+    config.token_file = run.token_file;
+    run.options.apply(&mut config);
     if let Some(worker_id) = run.worker_id {
         config.worker_id = worker_id;
     }
     let target = open(&run.target)?;
     block_on(async move {
         let signals = Signals::listen()?;
-        let worker = Worker::new(config, target).map_err(Failure::usage)?.on_report(reports::printer(output));
+        let worker = Worker::new(config, target).map_err(Failure::usage)?;
+        let mut worker = worker.on_report(reports::printer(output));
+        // Probes are answered until the worker has stopped, not only until it was asked to.
+        let over = CancellationToken::new();
+        let serving = match run.options.listen {
+            Some(address) => Some(options::serve(address, worker.monitor(), over.clone()).await?),
+            None => None,
+        };
         tracing::info!(worker_id = worker.id(), target = %run.target, "the worker starts");
         let stop = CancellationToken::new();
         signals.watch(stop.clone(), worker.run(stop)).await;
+        over.cancel();
+        if let Some(serving) = serving {
+            serving.join_all().await;
+        }
         Ok(())
     })
 }
