@@ -17,6 +17,12 @@ const RETRY_MAX: Duration = Duration::from_mins(30);
 /// The longest token file, in bytes: more than any token has.
 const FILE_MAX: u64 = 64 << 10;
 
+/// How long a renewed token is left alone, whatever the clock says.
+fn due_again(claims: &Claims) -> Duration {
+    let life = u64::try_from(claims.exp.saturating_sub(claims.iat)).unwrap_or_default();
+    (Duration::from_secs(life) / 10).min(LOOK)
+}
+
 impl Run {
     /// Renews the token whenever less than a third of its life is left.
     pub(crate) async fn renew_tokens(&self) {
@@ -45,9 +51,10 @@ impl Run {
                 return;
             }
             let pause = match self.renew_token(&claims).await {
+                // Where this machine's clock is far ahead, the new token looks old at once.
                 Ok(()) => {
                     failures = 0;
-                    continue;
+                    due_again(&claims)
                 }
                 Err(why) => {
                     tracing::warn!("cannot renew the token: {why}");
