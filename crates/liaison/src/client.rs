@@ -117,11 +117,9 @@ impl Client {
         &self,
         cursor: &str,
     ) -> Result<Streaming<pb::WatchPendingEventsResponse>, Failure> {
-        let request = pb::WatchPendingEventsRequest {
-            cursor: cursor.to_owned(),
-            worker_id: self.worker_id.clone(),
-            ..Default::default()
-        };
+        // Without the worker's name: the server would renew its claims as long as the stream seems to stand, which is
+        // longer than the worker may live. It renews them itself.
+        let request = pb::WatchPendingEventsRequest { cursor: cursor.to_owned(), ..Default::default() };
         let mut service = self.service.clone();
         // The deadline is for the opening only, so the server must not know of it.
         match timeout(DEADLINE, service.watch_pending_events(request)).await {

@@ -25,6 +25,9 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Kept {
     format: u32,
+    /// The workspace that all of it is about, where the token says so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    workspace: String,
     /// The newest token.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     token: String,
@@ -66,6 +69,7 @@ struct Folder {
 
 #[derive(Default)]
 struct Memory {
+    workspace: String,
     token: Option<Token>,
     cursor: String,
     slots: BTreeMap<Slot, (i64, String)>,
@@ -109,6 +113,21 @@ impl Store {
         if changed && self.folder.is_some() {
             self.changed.notify_one();
         }
+    }
+
+    /// Says which workspace the worker is of. What is remembered of another one is forgotten.
+    pub(crate) fn belong_to(&self, workspace: &str) {
+        self.change(|memory| {
+            if memory.workspace == workspace {
+                return false;
+            }
+            if !memory.workspace.is_empty() {
+                tracing::warn!("the state is that of another workspace, and is not used");
+                *memory = Memory::default();
+            }
+            workspace.clone_into(&mut memory.workspace);
+            true
+        });
     }
 
     /// Whether it survives the worker.
@@ -247,6 +266,7 @@ impl From<Kept> for Memory {
             (Slot { config_type: slot.config_type, user_id: slot.user_id, key_id: slot.key_id }, held)
         });
         Self {
+            workspace: kept.workspace,
             token: (!kept.token.is_empty()).then(|| Token::new(kept.token)),
             cursor: kept.cursor,
             slots: slots.collect(),
@@ -267,6 +287,7 @@ impl From<&Memory> for Kept {
         });
         Self {
             format: FORMAT,
+            workspace: memory.workspace.clone(),
             token: memory.token.as_ref().map(|token| token.expose().to_owned()).unwrap_or_default(),
             cursor: memory.cursor.clone(),
             slots: slots.collect(),
@@ -333,6 +354,21 @@ mod tests {
             drop(store);
             assert_eq!(Store::open(folder.path()).expect("the folder").cursor(), "next");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_of_another_workspace_is_forgotten() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(folder.path()).expect("a folder");
+        store.belong_to("ws_1");
+        store.keep_slot(slot("ann"), 3, "sum-3");
+        store.save().await;
+        drop(store);
+        let store = Store::open(folder.path()).expect("the folder");
+        store.belong_to("ws_1");
+        assert_eq!(store.slots().len(), 1);
+        store.belong_to("ws_2");
+        assert!(store.slots().is_empty());
     }
 
     #[tokio::test]

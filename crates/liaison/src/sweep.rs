@@ -80,7 +80,7 @@ impl Run {
             }
             let pause = failures.next(failure.retry_after);
             tracing::debug!(code, full_sync, ?pause, "the sweep has to wait: {}", failure.message);
-            if !self.rest(pause).await {
+            if !self.rest(pause).await || !self.until_reached().await {
                 return;
             }
         }

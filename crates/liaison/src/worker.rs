@@ -39,7 +39,7 @@ impl Worker {
     ///
     /// # Errors
     /// INVALID_ARGUMENT with every wrong setting.
-    pub fn new(mut config: WorkerConfig, target: Arc<dyn Target>) -> Result<Self, Fault> {
+    pub fn new(config: WorkerConfig, target: Arc<dyn Target>) -> Result<Self, Fault> {
         let (endpoint, _) = config.check()?;
         let store = match &config.state_dir {
             None => Store::volatile(),
@@ -47,13 +47,15 @@ impl Worker {
                 Fault::invalid_field("state_dir", format!("{} cannot be used: {error}", path.display()))
             })?,
         };
+        if let Some(claims) = config.token.claims() {
+            store.belong_to(&claims.ws);
+        }
         if let Some(kept) = store.token()
             && !succeeds(&kept, &config.token)
         {
             // Whoever gave a newer token, or one of another workspace, wants it used.
             store.forget_token();
         }
-        config.worker_id.shrink_to_fit();
         Ok(Self {
             config,
             target,
