@@ -15,6 +15,17 @@ impl Jitter {
         Self(Arc::new(Mutex::new(rng)))
     }
 
+    /// A length from `length` on, longer by up to a fifth of it: what recurs in many workers must not recur in all of
+    /// them at once.
+    pub(crate) fn spread(&self, length: Duration) -> Duration {
+        length.mul_f64(1.0 + 0.2 * self.fraction())
+    }
+
+    /// A length up to `length`.
+    pub(crate) fn within(&self, length: Duration) -> Duration {
+        length.mul_f64(self.fraction())
+    }
+
     /// A number from 0 to 1.
     fn fraction(&self) -> f64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).f64()

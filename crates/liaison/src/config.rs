@@ -1,51 +1,24 @@
 //! What a worker needs to know, and whether it makes sense.
 
-use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agentrouter_kernel::{Fault, Violations};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{ClientTlsConfig, Endpoint};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::policy::UpgradePolicy;
+use crate::token::Token;
 
 /// What the server accepts as `wait`; a worker that does not wait would only burn its time.
 const WAIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(1);
 /// What the server accepts as `lease`.
 const LEASE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(15);
+/// How many slots may be worked on at once: a server takes 200 calls on a connection.
+const CONCURRENCY: RangeInclusive<usize> = 1..=150;
 /// The longest worker id, in characters.
 const WORKER_ID_MAX: usize = 255;
-
-/// A bearer token: wiped when dropped, and never shown.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Token(String);
-
-impl Token {
-    /// Takes a token over, without the white space around it (files end with a line end).
-    pub fn new(text: impl Into<String>) -> Self {
-        let mut text = text.into();
-        let token = Self(text.trim().to_owned());
-        text.zeroize();
-        token
-    }
-
-    fn header(&self) -> Option<MetadataValue<Ascii>> {
-        let printable = !self.0.is_empty() && self.0.bytes().all(|byte| byte.is_ascii_graphic());
-        let mut text = format!("Bearer {}", self.0);
-        let header = printable.then(|| MetadataValue::try_from(&text).ok()).flatten();
-        text.zeroize();
-        header.map(|mut header| {
-            header.set_sensitive(true);
-            header
-        })
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(..)")
-    }
-}
 
 /// How a [`Worker`](crate::Worker) works.
 #[derive(Debug, Clone)]
@@ -67,6 +40,30 @@ pub struct WorkerConfig {
     pub backoff_max: Duration,
     /// The pause after the server refused the token or the call, 15 s by default: asking faster helps nobody.
     pub refused_pause: Duration,
+    /// Whether to watch for events, true by default. Where that does not work, the worker polls as it does without.
+    pub watch: bool,
+    /// How often a watching worker looks by itself at what waits, should the watch have missed it: 5 min by default.
+    pub safety_poll: Duration,
+    /// How often the doctor's observation is sent, where there is one: 1 min by default, and not more often.
+    pub doctor_interval: Duration,
+    /// How many slots are worked on at once, 16 by default.
+    pub concurrency: usize,
+    /// Whether to have everything checked at the start, true by default.
+    pub sync_at_start: bool,
+    /// How often drift is looked for: 5 min by default, 0 for never. Each time is up to a fifth later.
+    pub sweep_interval: Duration,
+    /// Every how manieth sweep is a full sync: 12 by default, 0 for none.
+    pub full_sync_every: u32,
+    /// How long a stopping worker waits for what is being applied, 30 s by default.
+    pub stop_grace: Duration,
+    /// How often a running upgrade is looked at, 5 s by default.
+    pub upgrade_poll: Duration,
+    /// What upgrades may install: nothing by default.
+    pub upgrades: UpgradePolicy,
+    /// Where the worker keeps what it remembers over a restart: a folder of its own, or nowhere.
+    pub state_dir: Option<PathBuf>,
+    /// Where the token came from, to be read again when the server refuses the one in use.
+    pub token_file: Option<PathBuf>,
 }
 
 impl WorkerConfig {
@@ -81,6 +78,18 @@ impl WorkerConfig {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(15),
             refused_pause: Duration::from_secs(15),
+            watch: true,
+            safety_poll: Duration::from_mins(5),
+            doctor_interval: Duration::from_mins(1),
+            concurrency: 16,
+            sync_at_start: true,
+            sweep_interval: Duration::from_mins(5),
+            full_sync_every: 12,
+            stop_grace: Duration::from_secs(30),
+            upgrade_poll: Duration::from_secs(5),
+            upgrades: UpgradePolicy::default(),
+            state_dir: None,
+            token_file: None,
         }
     }
 
@@ -109,6 +118,14 @@ impl WorkerConfig {
             "refused_pause",
             "must be at least backoff_min",
         );
+        violations.require(CONCURRENCY.contains(&self.concurrency), "concurrency", "must be from 1 to 150");
+        for (field, pause) in [
+            ("safety_poll", self.safety_poll),
+            ("doctor_interval", self.doctor_interval),
+            ("upgrade_poll", self.upgrade_poll),
+        ] {
+            violations.require(!pause.is_zero(), field, "must be more than 0");
+        }
         let header = self.token.header();
         violations.require(header.is_some(), "token", "must be one line of visible ASCII characters");
         let endpoint = self.endpoint();
@@ -125,6 +142,7 @@ impl WorkerConfig {
         }
     }
 
+    /// Where the management plane is, as a connection sees it.
     fn endpoint(&self) -> Result<Endpoint, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(self.base_url.clone())?
             .user_agent(concat!("agentrouter-liaison/", env!("CARGO_PKG_VERSION")))?
@@ -191,12 +209,17 @@ mod tests {
             wait: Duration::ZERO,
             lease: Duration::from_secs(901),
             backoff_min: Duration::ZERO,
+            concurrency: 0,
+            upgrade_poll: Duration::ZERO,
             token: Token::new(" "),
             ..config()
         };
         let fault = config.check().map(|_| ()).expect_err("nothing of it is right");
         let fields: Vec<_> = fault.violations().iter().map(|violation| violation.field.as_str()).collect();
-        assert_eq!(fields, ["base_url", "worker_id", "wait", "lease", "backoff_min", "token"]);
+        assert_eq!(
+            fields,
+            ["base_url", "worker_id", "wait", "lease", "backoff_min", "concurrency", "upgrade_poll", "token"]
+        );
     }
 
     #[test]

@@ -1,37 +1,49 @@
 //! One event: claim, fetch, apply, report.
 
-use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agentrouter_api::configurator::configuration::Payload;
 use agentrouter_api::configurator::{
-    AcknowledgeEventResponse, CompleteEventRequest, ConfigType, Configuration, ConfigurationEvent,
+    AcknowledgeEventResponse, CompleteEventRequest, Configuration, ConfigurationEvent, ResourceResult,
 };
 use agentrouter_kernel::Timestamp;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
 use crate::failure::Failure;
-use crate::report::Report;
+use crate::inbox::{Claiming, is_instruction};
+use crate::leases::Lease;
+use crate::report::{RejectedResource, Report};
+use crate::run::Run;
 use crate::slot::Slot;
 use crate::target::{Applied, Rejected};
-use crate::worker::Run;
 
 /// How long a stopping worker keeps trying to get a call through.
 const GRACE: Duration = Duration::from_secs(5);
+/// How many resources a report may have, how long their names in characters, and why one was rejected in bytes.
+const RESOURCES_MAX: usize = 1000;
+const RESOURCE_NAME_MAX: usize = 255;
+const RESOURCE_REASON_MAX: usize = 1024;
 
-/// What the target did.
-struct Done {
-    applied: Applied,
-    deleted: bool,
+/// How the work on a claimed event ended.
+pub(crate) enum Done {
+    /// The target runs it.
+    Applied { applied: Applied, deleted: bool },
+    /// The data plane has done what an instruction says.
+    Carried,
 }
 
-/// Why it did not.
-enum Undone {
+/// Why it did not end well.
+pub(crate) enum Undone {
     /// The server shall know.
     Rejected(Rejected),
     /// The server does not let this worker do its job.
     Denied(Failure),
+    /// The worker stops before it began, or another worker may go on.
+    Stopped,
+    /// The claim is another's by now.
+    Lost,
 }
 
 impl From<Rejected> for Undone {
@@ -43,21 +55,29 @@ impl From<Rejected> for Undone {
 impl Run {
     /// Delivers an event as far as it can be. An error means that the server is in trouble or refuses to serve, so that
     /// going on with the next event makes no sense.
-    pub(crate) async fn deliver(&self, event: &ConfigurationEvent) -> Result<Report, Failure> {
+    pub(crate) async fn deliver(
+        &self,
+        event: &ConfigurationEvent,
+        claiming: Claiming<'_>,
+    ) -> Result<Report, Failure> {
         let slot = Slot::from(event);
-        let (event_id, lease) = (event.id.clone(), self.worker.config.lease);
-        let claimed = self.patiently(Instant::now() + lease, || self.claim(&event.id)).await;
-        let (mut held_until, claim) = match claimed {
-            Ok((at, claim)) if claim.success => (at + lease, claim),
+        let event_id = event.id.clone();
+        let until = Instant::now() + self.worker.config.lease;
+        let claimed = self.patiently(until, || self.claim(&event.id)).await;
+        let (asked_at, claim) = match claimed {
+            Ok((at, claim)) if claim.success => (at, claim),
             Ok((_, claim)) => return Ok(Report::NotClaimed { event_id, slot, holder: claim.holder }),
             Err(failure) if failure.code == Code::NotFound => {
                 return Ok(Report::NotClaimed { event_id, slot, holder: String::new() });
             }
             Err(failure) => return Err(failure),
         };
-        let done = tokio::select! {
-            done = self.fetch_and_apply(event, &slot) => done,
-            never = self.renew(&event.id, &claim.claim_token, &mut held_until) => match never {},
+        let lease = self.shared.leases.keep(&event.id, claim.claim_token.clone(), asked_at);
+        drop(claiming);
+        let done = if is_instruction(event) {
+            Box::pin(self.instruct(event, &lease)).await.map(|()| Done::Carried)
+        } else {
+            self.fetch_and_apply(event, &slot).await
         };
         let mut completion = CompleteEventRequest {
             event_id: event_id.clone(),
@@ -65,17 +85,22 @@ impl Run {
             ..Default::default()
         };
         let report = match done {
-            Ok(Done { applied, deleted }) => {
+            Ok(Done::Applied { applied, deleted }) => {
                 completion.success = true;
                 completion.applied_version = applied.version;
                 completion.applied_checksum.clone_from(&applied.checksum);
-                Report::Applied {
-                    event_id,
-                    slot,
-                    version: applied.version,
-                    deleted,
-                    latency: self.latency(event),
+                completion.resources = resources(applied.resources);
+                let latency = self.latency(event);
+                if let Some(latency) = latency {
+                    self.shared.metrics.arrived_in(&slot, latency.as_secs_f64());
                 }
+                let rejected = rejected(&completion.resources);
+                Report::Applied { event_id, slot, version: applied.version, deleted, latency, rejected }
+            }
+            Ok(Done::Carried) => {
+                completion.success = true;
+                let latency = self.latency(event);
+                Report::Applied { event_id, slot, version: 0, deleted: false, latency, rejected: Vec::new() }
             }
             Err(Undone::Rejected(rejected)) => {
                 rejected.message().clone_into(&mut completion.error_message);
@@ -90,10 +115,22 @@ impl Run {
                 }
             }
             Err(Undone::Denied(failure)) => return Err(failure),
+            Err(Undone::Stopped) => return Ok(self.give_back(event, &lease).await),
+            Err(Undone::Lost) => {
+                let message = "the claim was lost while the event was worked on".to_owned();
+                return Ok(Report::Stale { event_id, slot, message });
+            }
         };
         let stale = |message| Report::Stale { event_id: event.id.clone(), slot: Slot::from(event), message };
-        match self.patiently(held_until, || self.client.complete(completion.clone())).await {
-            Ok(true) => Ok(report),
+        match self.patiently(lease.until(), || self.client().complete(completion.clone())).await {
+            Ok(true) => {
+                if let Report::Applied { slot, version, .. } = &report
+                    && *version > 0
+                {
+                    self.worker.store.keep_slot(slot.clone(), *version, &completion.applied_checksum);
+                }
+                Ok(report)
+            }
             Ok(false) => Ok(stale("the server did not take the result".to_owned())),
             Err(failure) if failure.is_stale() => Ok(stale(failure.message)),
             Err(failure) => Err(failure),
@@ -103,14 +140,20 @@ impl Run {
     /// Claims an event. The lease is counted from before the call, so it is never thought longer than it is.
     async fn claim(&self, event_id: &str) -> Result<(Instant, AcknowledgeEventResponse), Failure> {
         let at = Instant::now();
-        self.client.claim(event_id).await.map(|answer| (at, answer))
+        self.client().claim(event_id).await.map(|answer| (at, answer))
     }
 
     async fn fetch_and_apply(&self, event: &ConfigurationEvent, slot: &Slot) -> Result<Done, Undone> {
         check_kind(event, slot)?;
         // Half the lease at most, so that a server that cannot answer hears of it while the claim holds.
         let until = Instant::now() + self.worker.config.lease / 2;
-        let fetched = match self.patiently(until, || self.client.fetch(slot)).await {
+        let fetched = tokio::select! {
+            biased;
+            // Nothing was begun, so another worker, or the next one, may do it without an attempt lost.
+            () = self.stop.cancelled() => return Err(Undone::Stopped),
+            fetched = self.patiently(until, || self.client().fetch(slot)) => fetched,
+        };
+        let fetched = match fetched {
             Err(failure) if failure.is_denied() => return Err(Undone::Denied(failure)),
             fetched => fetched,
         };
@@ -121,38 +164,35 @@ impl Run {
         let configuration = configuration
             .ok_or_else(|| Rejected::transient("the server has no configuration for this slot"))?;
         check_content(event, &configuration)?;
-        let applied = self.worker.target.apply(&configuration).await?;
-        Ok(Done { applied, deleted: configuration.deleted })
+        let began = Instant::now();
+        let applied = self.worker.target.apply(&configuration).await;
+        self.applies.fetch_add(1, Ordering::Relaxed);
+        self.shared.metrics.applied_in(slot, began.elapsed().as_secs_f64());
+        Ok(Done::Applied { applied: applied?, deleted: configuration.deleted })
     }
 
-    /// Keeps a claim alive for as long as it is polled, from a third of the lease on.
-    async fn renew(&self, event_id: &str, claim_token: &str, held_until: &mut Instant) -> Infallible {
-        let lease = self.worker.config.lease;
-        let mut pause = lease / 3;
-        loop {
-            sleep(pause).await;
-            let at = Instant::now();
-            pause = match self.client.renew(event_id, claim_token).await {
-                Ok(true) => {
-                    *held_until = at + lease;
-                    lease / 3
-                }
-                // The completion will be told so. Nothing is gained by stopping half-way through an apply.
-                Ok(false) => {
-                    tracing::debug!(event_id, "the claim is lost");
-                    lease
-                }
-                Err(failure) => {
-                    tracing::debug!(event_id, code = failure.code_name(), "cannot renew the claim");
-                    lease / 10
-                }
-            };
+    /// Gives a claim back without using an attempt.
+    async fn give_back(&self, event: &ConfigurationEvent, lease: &Lease<'_>) -> Report {
+        let (event_id, slot) = (event.id.clone(), Slot::from(event));
+        let released = timeout(GRACE, self.client().release(&lease.event_id, &lease.token)).await;
+        match released {
+            Ok(Ok(())) => Report::Released { event_id, slot },
+            // The lease runs out by itself.
+            Ok(Err(failure)) => Report::Stale { event_id, slot, message: failure.message },
+            Err(_) => {
+                let message = "the server did not answer when the event was given back".to_owned();
+                Report::Stale { event_id, slot, message }
+            }
         }
     }
 
     /// Repeats a call that fails for reasons that pass. The calls it is used for may be repeated: the same worker
     /// claiming again gets the same claim, and the same completion counts once.
-    async fn patiently<T, F>(&self, until: Instant, mut call: impl FnMut() -> F) -> Result<T, Failure>
+    pub(crate) async fn patiently<T, F>(
+        &self,
+        until: Instant,
+        mut call: impl FnMut() -> F,
+    ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {
@@ -190,12 +230,9 @@ impl Run {
     }
 }
 
-/// Instructions have no content to fetch, and types of a newer server have none that is understood here.
+/// Types of a newer server have no content that is understood here.
 fn check_kind(event: &ConfigurationEvent, slot: &Slot) -> Result<(), Rejected> {
     match slot.kind() {
-        Some(ConfigType::DataplaneUpgrade) => Err(Rejected::permanent(
-            "this worker does not upgrade data planes: upgrade this one by the means it was installed with",
-        )),
         Some(_) if event.version > 0 => Ok(()),
         Some(_) => Err(Rejected::permanent("the event names no version")),
         None => Err(Rejected::permanent(format!(
@@ -226,4 +263,42 @@ fn check_content(event: &ConfigurationEvent, configuration: &Configuration) -> R
         )));
     }
     Ok(())
+}
+
+/// What a target says of its resources, as much of it as the server takes: what was rejected comes first.
+fn resources(mut results: Vec<ResourceResult>) -> Vec<ResourceResult> {
+    results.sort_by_key(|result| result.applied);
+    results.truncate(RESOURCES_MAX);
+    for result in &mut results {
+        if let Some((end, _)) = result.resource.char_indices().nth(RESOURCE_NAME_MAX) {
+            result.resource.truncate(end);
+        }
+        result.reason.truncate(result.reason.floor_char_boundary(RESOURCE_REASON_MAX));
+    }
+    results
+}
+
+fn rejected(results: &[ResourceResult]) -> Vec<RejectedResource> {
+    let rejected = results.iter().filter(|result| !result.applied);
+    rejected
+        .map(|result| RejectedResource { resource: result.resource.clone(), reason: result.reason.clone() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_cut_to_what_the_server_takes() {
+        let result =
+            |resource: String, applied| ResourceResult { resource, applied, reason: "ä".repeat(1024) };
+        let mut results: Vec<_> = (0..2000).map(|number| result(number.to_string(), true)).collect();
+        results.push(result("é".repeat(300), false));
+        let kept = resources(results);
+        assert_eq!(kept.len(), RESOURCES_MAX);
+        let first = kept.first().expect("one");
+        assert!(!first.applied && first.resource.chars().count() == 255 && first.reason.len() == 1024);
+        assert_eq!(rejected(&kept).len(), 1);
+    }
 }

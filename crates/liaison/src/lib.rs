@@ -6,8 +6,12 @@
 //! without end; a stop ends the running apply orderly and claims nothing more. The server's clock decides leases: the
 //! worker only measures how long it has had one.
 //!
-//! Deliberately absent: storage (restarts start from what the target holds and what the server knows), upgrades of the
-//! data plane (refused as permanent failures), and drift reports.
+//! Events come by a watch, or by long polls where a watch does not work. Several slots are applied at once, each by one
+//! call at a time. All claims are renewed by one call. Drift is looked for at the start and from time to time. What is
+//! kept over a restart (the token, the cursor, upgrades under way) is a convenience: nothing is lost without it.
+//!
+//! Deliberately absent: what a data plane looks like (a [`Target`] knows), how a release is installed (its [`Upgrader`]
+//! does), and any copy of configurations: they go from the server to the target.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -34,17 +38,35 @@ mod client;
 mod config;
 mod deliver;
 mod dir;
+mod doctor;
 mod failure;
+mod inbox;
+mod intake;
+mod keeper;
+mod leases;
+mod metrics;
+mod monitor;
+mod policy;
+mod renewal;
 mod report;
+mod run;
 mod slot;
+mod state;
+mod sweep;
 mod target;
+mod token;
 mod upgrade;
+mod upgrading;
 mod worker;
 
-pub use config::{Token, WorkerConfig, default_worker_id};
+pub use config::{WorkerConfig, default_worker_id};
 pub use dir::{DirTarget, OpenError};
-pub use report::Report;
+pub use doctor::Doctor;
+pub use monitor::Monitor;
+pub use policy::UpgradePolicy;
+pub use report::{RejectedResource, Report};
 pub use slot::Slot;
 pub use target::{Applied, Rejected, Target};
+pub use token::Token;
 pub use upgrade::{Upgrade, UpgradeState, Upgrader};
 pub use worker::Worker;

@@ -28,6 +28,9 @@ pub enum Report {
         /// From the event's creation by the server's clock to now by this machine's.
         #[serde(rename = "latency_ms", serialize_with = "millis_of_some")]
         latency: Option<Duration>,
+        /// The resources of the slot that the target does not run, where it took the rest.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        rejected: Vec<RejectedResource>,
     },
     /// A version was not applied, and the server has recorded why.
     Failed {
@@ -65,6 +68,32 @@ pub enum Report {
         /// What the server said.
         message: String,
     },
+    /// An event was given back untried, because the worker stops.
+    Released {
+        /// The event.
+        event_id: String,
+        /// The slot.
+        #[serde(flatten)]
+        slot: Slot,
+    },
+    /// A sweep found that the data plane runs something else than it should; events for it follow.
+    Drifted {
+        /// Whether it was a full sync.
+        full_sync: bool,
+        /// How many slots are delivered again.
+        replayed: i32,
+    },
+    /// The token was exchanged for a new one, or read anew.
+    TokenRenewed,
+    /// An upgrade of the data plane reached a phase, and the server knows.
+    Upgrade {
+        /// The event that started it.
+        event_id: String,
+        /// The phase, such as `UPGRADE_PHASE_RUNNING`.
+        phase: &'static str,
+        /// A sentence for people; may be empty.
+        message: String,
+    },
     /// The server cannot be reached or is in trouble; the worker tries again by itself.
     Unreachable {
         /// The gRPC code.
@@ -89,6 +118,15 @@ pub enum Report {
     },
     /// The worker has stopped as it was told to.
     Stopped,
+}
+
+/// A part of a slot that a target does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RejectedResource {
+    /// Its name, such as a provider's id.
+    pub resource: String,
+    /// Why.
+    pub reason: String,
 }
 
 fn millis<S: Serializer>(length: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -120,6 +158,7 @@ mod tests {
             version: 3,
             deleted: false,
             latency: Some(Duration::from_micros(12_345)),
+            rejected: Vec::new(),
         };
         let expected = json!({
             "type": "applied", "event_id": "evt_1", "config_type": "CONFIG_TYPE_PROVIDERS", "user_id": "system",

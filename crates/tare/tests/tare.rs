@@ -2,12 +2,12 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a helper that fails fails its test")]
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tonic::transport::server::TcpIncoming;
@@ -113,7 +113,10 @@ fn wrong_settings_end_with_2_and_say_what_is_wrong() {
     let (code, _, log) = run(&mut run_with(&with_target));
     assert_eq!((code, log.contains("no token: set AGENTROUTER_API_KEY")), (Some(2), true), "{log}");
 
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 9] = [
+        (&["--target", target.as_str(), "--sweep", "often"], "must be a number with s, m or h"),
+        (&["--target", target.as_str(), "--concurrency", "0"], "concurrency: must be from 1 to 150"),
+        (&["--target", target.as_str(), "--state-dir", "/dev/null"], "state_dir: /dev/null cannot be used"),
         (&["--target", "somewhere"], "must be dir:<folder>"),
         (&["--target", target.as_str(), "--worker-id", ""], "worker_id: is required"),
         (
@@ -188,6 +191,44 @@ fn a_worker_without_a_server_waits_for_it_and_stops_on_request() {
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("the server is not available"), "{log}");
     assert!(!log.contains(TOKEN), "{log}");
+}
+
+#[test]
+fn probes_are_answered_where_they_are_wanted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let address = {
+        let free = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        free.local_addr().expect("an address")
+    };
+    let target = format!("dir:{}", folder.path().join("slots").display());
+    let listen = address.to_string();
+    let mut child = tare(&["liaison", "run", "--target", &target, "--listen", &listen])
+        .env("AGENTROUTER_BASE_URL", "http://127.0.0.1:1")
+        .env("AGENTROUTER_API_KEY", TOKEN)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tare runs");
+    let get = |path: &str| {
+        let mut stream = TcpStream::connect(address).ok()?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok().map(|_| answer)
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let health = loop {
+        if let Some(answer) = get("/healthz") {
+            break answer;
+        }
+        assert!(Instant::now() < deadline, "it never listened");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let metrics = get("/metrics").expect("an answer");
+    assert!(health.contains("503") && health.contains("has not answered yet"), "{health}");
+    assert!(metrics.contains("agentrouter_liaison_connected 0"), "{metrics}");
+    assert!(!health.contains(TOKEN) && !metrics.contains(TOKEN));
+    let killed = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+    assert!(killed.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 /// A gRPC server with TLS and without services, in a runtime of its own.

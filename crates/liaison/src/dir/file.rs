@@ -58,7 +58,7 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Held>> {
 }
 
 /// Puts a file in place, or leaves everything as it was.
-pub(super) fn write(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+pub(crate) fn write(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
     let temporary = folder.join(format!(".{name}{TEMPORARY}"));
     let written = write_new(&temporary, text).and_then(|()| fs::rename(&temporary, folder.join(name)));
     if let Err(error) = written {
@@ -83,7 +83,7 @@ pub(super) fn remove(folder: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// Removes what a crash left of writes that did not finish.
-pub(super) fn remove_leftovers(folder: &Path) -> io::Result<()> {
+pub(crate) fn remove_leftovers(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -103,11 +103,11 @@ fn remove_if_there(path: &Path) -> io::Result<bool> {
     }
 }
 
-pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     private(OpenOptions::new().write(true).create(true).truncate(false)).open(path)
 }
 
-pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! A folder as a data plane: one file per slot, always whole, readable by its owner only.
 
-mod file;
+pub(crate) mod file;
 mod name;
 
 use std::fs::{File, TryLockError};
@@ -139,6 +139,13 @@ impl Target for DirTarget {
         tokio::task::spawn_blocking(move || folder.apply(&configuration))
             .await
             .unwrap_or_else(|_| Err(Rejected::transient("writing the file was interrupted")))
+    }
+
+    async fn observed(&self) -> Result<Option<Vec<ObservedSlot>>, Rejected> {
+        let target = self.clone();
+        let listed = tokio::task::spawn_blocking(move || DirTarget::observed(&target)).await;
+        let listed = listed.map_err(|_| Rejected::transient("listing the folder was interrupted"))?;
+        listed.map(Some).map_err(|error| Rejected::transient(format!("cannot list the folder: {error}")))
     }
 }
 

@@ -56,7 +56,7 @@ async fn changes_arrive_and_are_reported_as_they_were_written() {
     let applied: Vec<_> = reports
         .iter()
         .filter_map(|report| match report {
-            Report::Applied { event_id, slot, version, deleted, latency: Some(latency) } => {
+            Report::Applied { event_id, slot, version, deleted, latency: Some(latency), .. } => {
                 assert!(*latency < Duration::from_mins(1), "{latency:?}");
                 Some((event_id.as_str(), slot.to_string(), *version, *deleted))
             }
@@ -101,7 +101,8 @@ async fn an_event_that_another_worker_holds_is_left_to_it() {
         });
         (state.publish(configuration("ann", 1)), state.publish(configuration("bob", 1)))
     });
-    let worker = Running::start(config(&plane), Arc::new(target.clone()));
+    let config = agentrouter_liaison::WorkerConfig { concurrency: 1, ..config(&plane) };
+    let worker = Running::start(config, Arc::new(target.clone()));
     plane.until(|state| state.completion(&free).is_some()).await;
     let reports = worker.stop().await;
 
@@ -126,7 +127,8 @@ async fn an_event_that_is_gone_is_passed_over() {
         });
         (state.publish(configuration("ann", 1)), state.publish(configuration("bob", 1)))
     });
-    let worker = Running::start(config(&plane), Arc::new(target.clone()));
+    let config = agentrouter_liaison::WorkerConfig { concurrency: 1, ..config(&plane) };
+    let worker = Running::start(config, Arc::new(target.clone()));
     plane.until(|state| state.completion(&next).is_some()).await;
     let reports = worker.stop().await;
     let passed = |report: &Report| matches!(report, Report::NotClaimed { event_id, holder, .. } if *event_id == gone && holder.is_empty());

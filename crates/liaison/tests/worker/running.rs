@@ -32,11 +32,21 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(config: WorkerConfig, target: Arc<dyn Target>) -> Self {
+        Self::start_with(config, target, |worker| worker)
+    }
+
+    /// Starts a worker with more than a target.
+    pub(crate) fn start_with(
+        config: WorkerConfig,
+        target: Arc<dyn Target>,
+        with: impl FnOnce(Worker) -> Worker,
+    ) -> Self {
         let (sender, reports) = watch::channel(Vec::new());
         let worker = Worker::new(config, target)
             .expect("the configuration is good")
             .with_rng(fastrand::Rng::with_seed(7))
             .on_report(move |report| sender.send_modify(|reports| reports.push(report.clone())));
+        let worker = with(worker);
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(worker.run(stop.clone()));
         Self { stop, tasks, reports }

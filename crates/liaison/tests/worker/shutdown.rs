@@ -14,7 +14,8 @@ async fn a_stop_finishes_the_running_apply_and_claims_nothing_more() {
     let target = Gated::new();
     let (running, waiting) = plane
         .change(|state| (state.publish(configuration("ann", 1)), state.publish(configuration("bob", 2))));
-    let mut worker = Running::start(config(&plane), Arc::clone(&target) as Arc<dyn Target>);
+    let config = agentrouter_liaison::WorkerConfig { concurrency: 1, ..config(&plane) };
+    let mut worker = Running::start(config, Arc::clone(&target) as Arc<dyn Target>);
     target.until_started(1).await;
     worker.stop.cancel();
     tokio::task::yield_now().await;

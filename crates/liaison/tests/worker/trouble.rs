@@ -91,7 +91,8 @@ async fn a_stale_completion_is_told_and_the_work_goes_on() {
         state.before = Arc::new(first("complete", 1, stale_claim()));
         (state.publish(configuration("ann", 1)), state.publish(configuration("bob", 1)))
     });
-    let worker = Running::start(config(&plane), Arc::new(dir(&folder)));
+    let config = WorkerConfig { concurrency: 1, ..config(&plane) };
+    let worker = Running::start(config, Arc::new(dir(&folder)));
     plane.until(|state| state.completion(&next).is_some()).await;
     let report = worker.until(|report| matches!(report, Report::Stale { .. })).await;
     let Report::Stale { event_id, message, .. } = report else { unreachable!() };
@@ -154,14 +155,14 @@ async fn a_refused_token_is_told_and_tried_slowly() {
     let Report::Refused { code, message, retry_in, .. } = report else { unreachable!() };
     assert_eq!((code, message.as_str()), ("UNAUTHENTICATED", "the token is not valid"));
     assert!(retry_in >= pause);
-    plane.until(|state| state.calls("poll") == 4).await;
+    plane.until(|state| state.calls("watch") == 4).await;
     assert!(started.elapsed() >= pause * 3, "{:?}", started.elapsed());
 
     // Somebody puts it right.
     plane.change(|state| state.token = TOKEN);
     plane.until(|state| state.completion(&event).is_some()).await;
-    let calls = plane.state().calls("poll");
-    assert!(calls <= 7, "{calls} polls");
+    let calls = plane.state().calls("watch") + plane.state().calls("poll");
+    assert!(calls <= 8, "{calls} calls");
     worker.stop().await;
 }
 
@@ -174,7 +175,8 @@ async fn a_token_that_is_refused_half_way_stops_the_work_without_spinning() {
         state.publish(configuration("ann", 1));
         state.publish(configuration("bob", 1))
     });
-    let worker = Running::start(config(&plane), Arc::new(dir(&folder)));
+    let config = WorkerConfig { concurrency: 1, ..config(&plane) };
+    let worker = Running::start(config, Arc::new(dir(&folder)));
     let report = worker.until(|report| matches!(report, Report::Refused { .. })).await;
     assert!(matches!(&report, Report::Refused { code: "PERMISSION_DENIED", .. }), "{report:?}");
     let state = plane.state();

@@ -1,18 +1,19 @@
 //! `tare liaison`: the worker beside a data plane.
 
+mod options;
 mod reports;
 mod settings;
+mod targets;
 
-use std::sync::Arc;
-
-use agentrouter_liaison::{DirTarget, Target, Token, Worker, WorkerConfig};
-use agentrouter_target_agent_router::{AgentRouterOptions, AgentRouterTarget};
+use agentrouter_liaison::{Token, Worker, WorkerConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
 use crate::signals::Signals;
 use crate::{Output, block_on, credential};
+use options::Options;
 use settings::TargetSpec;
+use targets::Targets;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -39,48 +40,46 @@ pub(crate) struct Run {
     /// The name of this worker in claims, unlike that of any other [default: the host's name and random characters]
     #[arg(long, value_name = "ID")]
     worker_id: Option<String>,
-    /// The program `aigw` of Agent Router, for agent-router.
-    #[arg(long, value_name = "FILE", default_value = "aigw")]
-    aigw: std::path::PathBuf,
-    /// The program `envoy` that Agent Router runs, for agent-router [default: one that aigw downloads]
-    #[arg(long, value_name = "FILE")]
-    envoy: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    targets: Targets,
 }
 
 /// Runs a command of the group.
 pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
     let Command::Run(run) = command;
     let token = Token::new(credential::TOKEN.read(run.token_file.as_deref())?.as_str());
-    let mut config = WorkerConfig::new(run.base_url.clone(), token);
-    if let Some(worker_id) = &run.worker_id {
-        config.worker_id.clone_from(worker_id);
+    let mut config = WorkerConfig::new(run.base_url, token);
+    config.token_file = run.token_file;
+    run.options.apply(&mut config);
+    if let Some(worker_id) = run.worker_id {
+        config.worker_id = worker_id;
     }
     block_on(async move {
         let signals = Signals::listen()?;
-        let (target, gateway) = open(&run)?;
-        let worker = Worker::new(config, target).map_err(Failure::usage)?.on_report(reports::printer(output));
+        let opened = run.targets.open(&run.target).await?;
+        let worker = Worker::new(config, opened.target).map_err(Failure::usage)?;
+        let mut worker = worker.on_report(reports::printer(output));
+        // Probes are answered until the worker has stopped, not only until it was asked to.
+        let over = CancellationToken::new();
+        let serving = match run.options.listen {
+            Some(address) => Some(options::serve(address, worker.monitor(), over.clone()).await?),
+            None => None,
+        };
         tracing::info!(worker_id = worker.id(), target = %run.target, "the worker starts");
         let stop = CancellationToken::new();
         let work = async {
             worker.run(stop.clone()).await;
-            if let Some(gateway) = gateway {
+            if let Some(gateway) = opened.gateway {
                 gateway.stop().await;
             }
         };
         signals.watch(stop.clone(), work).await;
+        over.cancel();
+        if let Some(serving) = serving {
+            serving.join_all().await;
+        }
         Ok(())
     })
-}
-
-/// The target, and the same once more where it has to be stopped.
-fn open(run: &Run) -> Result<(Arc<dyn Target>, Option<AgentRouterTarget>), Failure> {
-    match &run.target {
-        TargetSpec::Dir(folder) => Ok((Arc::new(DirTarget::open(folder).map_err(Failure::other)?), None)),
-        TargetSpec::AgentRouter(folder) => {
-            let mut options = AgentRouterOptions::new(folder, &run.aigw);
-            options.envoy.clone_from(&run.envoy);
-            let target = AgentRouterTarget::open(options).map_err(Failure::other)?;
-            Ok((Arc::new(target.clone()), Some(target)))
-        }
-    }
 }

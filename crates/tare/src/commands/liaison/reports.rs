@@ -41,10 +41,14 @@ fn print(line: &Line<'_>) -> std::io::Result<()> {
 fn log(report: &Report) {
     match report {
         Report::Connected => tracing::info!("connected"),
-        Report::Applied { event_id, slot, version, deleted, latency } => {
+        Report::Applied { event_id, slot, version, deleted, latency, rejected } => {
             let latency_ms = latency.map(millis);
             let what = if *deleted { "removed" } else { "applied" };
             tracing::info!(%slot, version, latency_ms, event_id, "{what}");
+            for resource in rejected {
+                let (name, why) = (plain(&resource.resource), plain(&resource.reason));
+                tracing::warn!(%slot, version, event_id, "applied without {name}: {why}");
+            }
         }
         Report::Failed { event_id, slot, version, attempt, message, permanent } => {
             tracing::error!(%slot, version, attempt, permanent, event_id, "not applied: {}", plain(message));
@@ -57,6 +61,16 @@ fn log(report: &Report) {
         }
         Report::Stale { event_id, slot, message } => {
             tracing::warn!(%slot, event_id, "too late: {}", plain(message));
+        }
+        Report::Released { event_id, slot } => {
+            tracing::info!(%slot, event_id, "given back: the worker stops");
+        }
+        Report::Drifted { full_sync, replayed } => {
+            tracing::warn!(full_sync, replayed, "the data plane had drifted, and is brought back");
+        }
+        Report::TokenRenewed => tracing::info!("the token was renewed"),
+        Report::Upgrade { event_id, phase, message } => {
+            tracing::info!(phase, event_id, "upgrade: {}", plain(message));
         }
         Report::Unreachable { code, message, retry_in } => {
             let retry_in_ms = millis(*retry_in);
