@@ -22,9 +22,10 @@ const SILENCE: Duration = Duration::from_mins(10);
 ///
 /// The tests find a PostgreSQL in `AGENTROUTER_TEST_POSTGRES_URL`, its programs in
 /// `AGENTROUTER_TEST_POSTGRES_BIN`, grpcurl in
-/// `AGENTROUTER_TEST_GRPCURL`, and an OpenID Connect issuer in `AGENTROUTER_TEST_OIDC_PROVIDER`.
+/// `AGENTROUTER_TEST_GRPCURL`, the API server of Kubernetes in `AGENTROUTER_TEST_KUBE_APISERVER`, and an OpenID Connect issuer in `AGENTROUTER_TEST_OIDC_PROVIDER`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let grpcurl = Tool::Grpcurl.path()?;
+    let kube_apiserver = Tool::KubeApiserver.path()?;
     let oidc_provider = Tool::OidcProvider.path()?;
     let cluster = Cluster::start(Durability::None)?;
     let mut command = cargo();
@@ -39,6 +40,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .env("AGENTROUTER_TEST_POSTGRES_URL", cluster.url())
         .env("AGENTROUTER_TEST_POSTGRES_BIN", postgres::binaries()?)
         .env("AGENTROUTER_TEST_GRPCURL", grpcurl)
+        .env("AGENTROUTER_TEST_KUBE_APISERVER", kube_apiserver)
         .env("AGENTROUTER_TEST_OIDC_PROVIDER", oidc_provider);
     let (totals, passed) = counted(&mut command)?;
     println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
