@@ -1,5 +1,6 @@
 //! `tare liaison`: the worker beside a data plane.
 
+mod kubernetes;
 mod reports;
 mod settings;
 
@@ -25,7 +26,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
-    /// Where configurations go: `dir:<folder>` keeps one JSON file per slot in a folder of its own.
+    /// Where configurations go: `dir:<folder>` keeps one JSON file per slot in a folder of its own,
+    /// `kubernetes:<namespace>` makes them the objects that Agent Router reads.
     #[arg(long, value_name = "TARGET")]
     target: TargetSpec,
     /// Where the management plane is: `http://host:port` or `https://host:port`.
@@ -37,6 +39,8 @@ pub(crate) struct Run {
     /// The name of this worker in claims, unlike that of any other [default: the host's name and random characters]
     #[arg(long, value_name = "ID")]
     worker_id: Option<String>,
+    #[command(flatten)]
+    kubernetes: kubernetes::Kubernetes,
 }
 
 /// Runs a command of the group.
@@ -47,8 +51,8 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
     if let Some(worker_id) = run.worker_id {
         config.worker_id = worker_id;
     }
-    let target = open(&run.target)?;
     block_on(async move {
+        let target = open(&run.target, run.kubernetes).await?;
         let signals = Signals::listen()?;
         let worker = Worker::new(config, target).map_err(Failure::usage)?.on_report(reports::printer(output));
         tracing::info!(worker_id = worker.id(), target = %run.target, "the worker starts");
@@ -58,7 +62,9 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
     })
 }
 
-fn open(target: &TargetSpec) -> Result<Arc<dyn Target>, Failure> {
-    let TargetSpec::Dir(folder) = target;
-    Ok(Arc::new(DirTarget::open(folder).map_err(Failure::other)?))
+async fn open(target: &TargetSpec, kubernetes: kubernetes::Kubernetes) -> Result<Arc<dyn Target>, Failure> {
+    match target {
+        TargetSpec::Dir(folder) => Ok(Arc::new(DirTarget::open(folder).map_err(Failure::other)?)),
+        TargetSpec::Kubernetes(namespace) => Ok(Arc::new(kubernetes.open(namespace).await?)),
+    }
 }

@@ -20,6 +20,8 @@ const TOKEN_MAX: u64 = 64 << 10;
 pub(super) enum TargetSpec {
     /// A folder.
     Dir(PathBuf),
+    /// A namespace of a cluster.
+    Kubernetes(String),
 }
 
 impl FromStr for TargetSpec {
@@ -29,15 +31,21 @@ impl FromStr for TargetSpec {
         match text.split_once(':') {
             Some(("dir", "")) => Err("dir: needs a folder, as in dir:./slots".to_owned()),
             Some(("dir", folder)) => Ok(Self::Dir(folder.into())),
-            _ => Err("must be dir:<folder>".to_owned()),
+            Some(("kubernetes", "")) => {
+                Err("kubernetes: needs a namespace, as in kubernetes:gateway".to_owned())
+            }
+            Some(("kubernetes", namespace)) => Ok(Self::Kubernetes(namespace.to_owned())),
+            _ => Err("must be dir:<folder> or kubernetes:<namespace>".to_owned()),
         }
     }
 }
 
 impl fmt::Display for TargetSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Dir(folder) = self;
-        write!(f, "dir:{}", folder.display())
+        match self {
+            Self::Dir(folder) => write!(f, "dir:{}", folder.display()),
+            Self::Kubernetes(namespace) => write!(f, "kubernetes:{namespace}"),
+        }
     }
 }
 
@@ -84,7 +92,9 @@ mod tests {
         assert_eq!("dir:./slots".parse(), dir("./slots"));
         assert_eq!("dir:/a:b".parse(), dir("/a:b"));
         assert_eq!(TargetSpec::Dir("/a".into()).to_string(), "dir:/a");
-        for wrong in ["", "dir", "dir:", "./slots", "file:/a", "DIR:/a"] {
+        let gateway = TargetSpec::Kubernetes("gateway".to_owned());
+        assert_eq!(gateway.to_string().parse(), Ok(gateway));
+        for wrong in ["", "dir", "dir:", "kubernetes", "kubernetes:", "./slots", "file:/a", "DIR:/a"] {
             assert!(wrong.parse::<TargetSpec>().is_err(), "{wrong}");
         }
     }
