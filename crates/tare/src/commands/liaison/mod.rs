@@ -1,5 +1,6 @@
 //! `tare liaison`: the worker beside a data plane.
 
+mod kubernetes;
 mod options;
 mod reports;
 mod settings;
@@ -28,7 +29,8 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
     /// Where configurations go: `dir:<folder>` keeps one JSON file per slot in a folder of its own;
-    /// `agent-router:<folder>` runs Agent Router on this machine, with all it needs in that folder.
+    /// `agent-router:<folder>` runs Agent Router on this machine, with all it needs in that folder;
+    /// `kubernetes:<namespace>` makes them the objects that Agent Router reads.
     #[arg(long, value_name = "TARGET")]
     target: TargetSpec,
     /// Where the management plane is: `http://host:port` or `https://host:port`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use agentrouter_liaison::{DirTarget, Target};
 use agentrouter_target_agent_router::{AgentRouterOptions, AgentRouterTarget};
 
+use super::kubernetes::Kubernetes;
 use super::settings::TargetSpec;
 use crate::exit::Failure;
 
@@ -17,6 +18,8 @@ pub(super) struct Targets {
     /// The program `envoy` that Agent Router runs, for agent-router [default: one that aigw downloads]
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
+    #[command(flatten)]
+    kubernetes: Kubernetes,
 }
 
 /// A target that is ready to be applied to.
@@ -43,6 +46,7 @@ impl Targets {
                 let target = AgentRouterTarget::open(options).map_err(Failure::other)?;
                 Ok(Opened { gateway: Some(target.clone()), ..Opened::new(target) })
             }
+            TargetSpec::Kubernetes(namespace) => Ok(Opened::new(self.kubernetes.open(namespace).await?)),
         }
     }
 }
