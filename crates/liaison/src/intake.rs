@@ -85,7 +85,8 @@ impl Run {
         let opened = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(Next::AtOnce),
-            opened = self.client().watch(&intake.cursor) => opened,
+            // It ends long before the watch does.
+            opened = Box::pin(self.client().watch(&intake.cursor)) => opened,
         };
         let ended = match opened {
             Ok(mut stream) => self.read(&mut stream, intake).await?,

@@ -40,7 +40,8 @@ impl Run {
             }
             tokio::select! {
                 () = done.cancelled() => return,
-                () = self.look(looks && !self.stop.is_cancelled()) => {}
+                // Boxed, like all that is in use for a moment only: most workers of a fleet are idle.
+                () = Box::pin(self.look(looks && !self.stop.is_cancelled())) => {}
             }
         }
     }

@@ -355,7 +355,7 @@ impl Run {
             };
             let has_ended =
                 !matches!(state, UpgradeState::Running { .. } | UpgradeState::NeedsCredentials(_));
-            if self.tell_phase(&id, &state).await.is_ok() && has_ended {
+            if Box::pin(self.tell_phase(&id, &state)).await.is_ok() && has_ended {
                 self.worker.store.end_upgrade(&id);
             }
         }
