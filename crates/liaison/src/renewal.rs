@@ -82,6 +82,7 @@ impl Run {
             return Err("the server's new token is not one".to_owned());
         }
         self.worker.store.keep_token(&token);
+        self.worker.store.save().await;
         self.report(&Report::TokenRenewed);
         Ok(())
     }
