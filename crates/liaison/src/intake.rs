@@ -83,7 +83,7 @@ impl Run {
 
     /// Watches for as long as the stream lasts.
     async fn watch(&self, intake: &mut Intake) -> Result<Next, Failure> {
-        let began = Instant::now();
+        let (began, token) = (Instant::now(), self.client().token());
         let opened = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(Next::AtOnce),
@@ -91,7 +91,7 @@ impl Run {
             opened = Box::pin(self.client().watch(&intake.cursor)) => opened,
         };
         let ended = match opened {
-            Ok(mut stream) => self.read(&mut stream, intake).await?,
+            Ok(mut stream) => self.read(&mut stream, intake).await?.map(|failure| failure.with_token(token)),
             Err(failure) => Some(failure),
         };
         if self.stop.is_cancelled() {
