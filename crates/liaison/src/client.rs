@@ -1,5 +1,6 @@
 //! The calls a worker makes, each with a deadline.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub(crate) struct Client {
     worker_id: String,
     lease: Duration,
     contact: Mutex<Option<Instant>>,
+    /// Counts the tokens that it called with.
+    token: AtomicU64,
 }
 
 /// Calls a method of the configurator, and takes the message out of its answer.
@@ -65,12 +68,26 @@ impl Client {
         let bearer = Bearer(Arc::new(RwLock::new(token.header())));
         let service = ConfiguratorServiceClient::with_interceptor(channel.clone(), bearer.clone())
             .max_decoding_message_size(ANSWER_MAX);
-        Self { service, channel, bearer, worker_id, lease, contact: Mutex::new(None) }
+        Self {
+            service,
+            channel,
+            bearer,
+            worker_id,
+            lease,
+            contact: Mutex::new(None),
+            token: AtomicU64::new(0),
+        }
     }
 
     /// Calls with another token from now on.
     pub(crate) fn use_token(&self, header: MetadataValue<Ascii>) {
         *self.bearer.0.write().unwrap_or_else(PoisonError::into_inner) = Some(header);
+        self.token.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Which of its tokens it calls with.
+    pub(crate) fn token(&self) -> u64 {
+        self.token.load(Ordering::Relaxed)
     }
 
     /// When the server last answered a call as asked.
@@ -121,9 +138,12 @@ impl Client {
         // longer than the worker may live. It renews them itself.
         let request = pb::WatchPendingEventsRequest { cursor: cursor.to_owned(), ..Default::default() };
         let mut service = self.service.clone();
+        let token = self.token();
         // The deadline is for the opening only, so the server must not know of it.
         match timeout(DEADLINE, service.watch_pending_events(request)).await {
-            Ok(answer) => Ok(answer?.into_inner()),
+            Ok(answer) => {
+                answer.map(Response::into_inner).map_err(|status| Failure::from(status).with_token(token))
+            }
             Err(_) => Err(late(DEADLINE)),
         }
     }
@@ -230,9 +250,10 @@ impl Client {
     ) -> Result<A, Failure> {
         let mut request = Request::new(message);
         request.set_timeout(limit);
+        let token = self.token();
         match timeout(limit, call(request)).await {
             Ok(answer) => {
-                let answer = answer?;
+                let answer = answer.map_err(|status| Failure::from(status).with_token(token))?;
                 self.touch();
                 Ok(answer)
             }

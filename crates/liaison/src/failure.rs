@@ -15,12 +15,19 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// How long the server wants to be left alone.
     pub(crate) retry_after: Option<Duration>,
+    /// Which of the worker's tokens the call was made with, where that is known.
+    pub(crate) token: Option<u64>,
 }
 
 impl Failure {
     /// A failure that no server reported.
     pub(crate) fn local(code: Code, message: impl Into<String>) -> Self {
-        Self { code, reason: String::new(), message: message.into(), retry_after: None }
+        Self { code, reason: String::new(), message: message.into(), retry_after: None, token: None }
+    }
+
+    /// The same failure of a call that was made with one of the worker's tokens.
+    pub(crate) fn with_token(self, token: u64) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// Whether the same call may succeed soon, without anybody doing anything about it.
@@ -96,6 +103,7 @@ impl From<Status> for Failure {
                 Some(cause) => chain(cause),
                 None => status.message().to_owned(),
             },
+            token: None,
         }
     }
 }

@@ -17,6 +17,8 @@ const SILENCE: Duration = Duration::from_secs(35);
 const OPENING: Duration = Duration::from_secs(10);
 /// A watch that ends before this has been cut, unless the server said why.
 const EARLY: Duration = Duration::from_secs(30);
+/// What a watch that fell silent ends with; no server says so.
+const SILENT: Code = Code::Aborted;
 /// How many watches in a row may be cut before the worker polls instead.
 const CUTS_MAX: u32 = 3;
 /// How long it polls before it tries to watch again.
@@ -81,14 +83,15 @@ impl Run {
 
     /// Watches for as long as the stream lasts.
     async fn watch(&self, intake: &mut Intake) -> Result<Next, Failure> {
-        let began = Instant::now();
+        let (began, token) = (Instant::now(), self.client().token());
         let opened = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(Next::AtOnce),
-            opened = self.client().watch(&intake.cursor) => opened,
+            // It ends long before the watch does.
+            opened = Box::pin(self.client().watch(&intake.cursor)) => opened,
         };
         let ended = match opened {
-            Ok(mut stream) => self.read(&mut stream, intake).await?,
+            Ok(mut stream) => self.read(&mut stream, intake).await?.map(|failure| failure.with_token(token)),
             Err(failure) => Some(failure),
         };
         if self.stop.is_cancelled() {
@@ -96,7 +99,7 @@ impl Run {
         }
         let Some(failure) = ended else {
             self.shared.metrics.reconnects.inc();
-            self.note_end(began, intake);
+            self.note_end(began.elapsed() < EARLY, intake);
             return Ok(Next::Soon);
         };
         match failure.code {
@@ -110,10 +113,15 @@ impl Run {
                 self.poll_instead(intake, "the server, or what is in front of it, has no watch");
                 Ok(Next::AtOnce)
             }
+            // Something in between holds streams back until they end. A server in trouble does not answer polls either.
+            Code::DeadlineExceeded => {
+                self.poll_instead(intake, "a watch was opened and nothing came");
+                Ok(Next::AtOnce)
+            }
             _ => {
                 // A server that says when to come back was not cut off by anything in between.
                 if failure.retry_after.is_none() && self.shared.watching.load(Ordering::Relaxed) {
-                    self.note_end(began, intake);
+                    self.note_end(failure.code == SILENT || began.elapsed() < EARLY, intake);
                 }
                 Err(failure)
             }
@@ -140,9 +148,9 @@ impl Run {
                 Ok(Err(status)) => return Ok(Some(status.into())),
                 Err(_) => {
                     // Something holds the messages back, or the server is gone without a word.
-                    self.shared.watching.store(true, Ordering::Relaxed);
                     let silence = format!("the watch was silent for {} s", patience.as_secs());
-                    return Ok(Some(Failure::local(Code::Unavailable, silence)));
+                    let code = if patience == OPENING { Code::DeadlineExceeded } else { SILENT };
+                    return Ok(Some(Failure::local(code, silence)));
                 }
             };
             patience = SILENCE;
@@ -164,9 +172,9 @@ impl Run {
         }
     }
 
-    /// Notes that a watch ended by itself, and polls where that happens again and again.
-    fn note_end(&self, began: Instant, intake: &mut Intake) {
-        intake.cuts = if began.elapsed() < EARLY { intake.cuts + 1 } else { 0 };
+    /// Notes that a watch ended, and polls where watches are cut again and again.
+    fn note_end(&self, is_cut: bool, intake: &mut Intake) {
+        intake.cuts = if is_cut { intake.cuts + 1 } else { 0 };
         if intake.cuts >= CUTS_MAX {
             self.poll_instead(intake, "something cuts watches off");
         }

@@ -12,6 +12,8 @@ use crate::run::Run;
 
 /// How long an observation of the doctor may take.
 const OBSERVING: Duration = Duration::from_secs(5);
+/// How long after the start the first look is at most, and how long without a server until the next try.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// The shortest time between two looks that something asked for.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// How many events a look may bring.
@@ -21,7 +23,9 @@ impl Run {
     /// Renews and looks until everything is delivered.
     pub(crate) async fn keep(&self, done: &CancellationToken) {
         let interval = self.look_interval();
-        let mut look_at = Instant::now() + self.worker.jitter.within(interval);
+        // The doctor is told of soon after the start.
+        let first = if self.worker.doctor.is_some() { interval.min(FIRST_LOOK) } else { interval };
+        let mut look_at = Instant::now() + self.worker.jitter.within(first);
         loop {
             let renew_at = self.shared.leases.renew_at();
             tokio::select! {
@@ -34,13 +38,16 @@ impl Run {
                 }
                 () = sleep_until(renew_at.map_or(look_at, |at| at.min(look_at))) => {}
             }
-            let looks = Instant::now() >= look_at;
-            if looks {
-                look_at = Instant::now() + self.worker.jitter.spread(interval);
+            let is_due = Instant::now() >= look_at;
+            let looks = is_due && self.shared.is_connected();
+            if is_due {
+                let pause = if looks { interval } else { interval.min(FIRST_LOOK) };
+                look_at = Instant::now() + self.worker.jitter.spread(pause);
             }
             tokio::select! {
                 () = done.cancelled() => return,
-                () = self.look(looks && !self.stop.is_cancelled()) => {}
+                // Boxed, like all that is in use for a moment only: most workers of a fleet are idle.
+                () = Box::pin(self.look(looks && !self.stop.is_cancelled())) => {}
             }
         }
     }

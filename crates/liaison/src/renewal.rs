@@ -50,7 +50,7 @@ impl Run {
             if !self.until_reached().await {
                 return;
             }
-            let pause = match self.renew_token(&claims).await {
+            let pause = match Box::pin(self.renew_token(&claims)).await {
                 // Where this machine's clock is far ahead, the new token looks old at once.
                 Ok(()) => {
                     failures = 0;
@@ -82,6 +82,7 @@ impl Run {
             return Err("the server's new token is not one".to_owned());
         }
         self.worker.store.keep_token(&token);
+        self.worker.store.save().await;
         self.report(&Report::TokenRenewed);
         Ok(())
     }

@@ -169,7 +169,7 @@ impl Run {
             tokio::select! {
                 biased;
                 Some((event, result)) = running.next() => {
-                    let pause = self.ended(event, result, &mut failures, &mut fruitless).await;
+                    let pause = Box::pin(self.ended(event, result, &mut failures, &mut fruitless)).await;
                     if let Some(pause) = pause {
                         pause_until = pause_until.max(Some(Instant::now() + pause));
                     }
@@ -306,7 +306,10 @@ impl Run {
             return retry_in;
         }
         let mut retry_in = failures.next(failure.retry_after);
-        let has_other_token = failure.code == Code::Unauthenticated && self.reload_token().await;
+        // A call that was made before the token was renewed says nothing of the new one.
+        let is_of_old_token = failure.token.is_some_and(|token| token != self.client().token());
+        let has_other_token =
+            failure.code == Code::Unauthenticated && (is_of_old_token || Box::pin(self.reload_token()).await);
         if !has_other_token {
             retry_in = retry_in.max(self.worker.jitter.spread(self.worker.config.refused_pause));
         }

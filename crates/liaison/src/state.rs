@@ -65,6 +65,8 @@ struct Folder {
     path: PathBuf,
     /// Two workers must not share what they remember. Locked by being open.
     _lock: File,
+    /// The number of the newest state that was written, held by whoever writes.
+    written: Arc<Mutex<u64>>,
 }
 
 #[derive(Default)]
@@ -75,6 +77,8 @@ struct Memory {
     slots: BTreeMap<Slot, (i64, String)>,
     upgrades: BTreeSet<String>,
     is_dirty: bool,
+    /// Counts the states that were written.
+    number: u64,
 }
 
 impl Store {
@@ -96,7 +100,7 @@ impl Store {
         }
         file::remove_leftovers(path)?;
         let memory = read(&path.join(NAME)).map(Memory::from).unwrap_or_default();
-        let folder = Some(Folder { path: path.to_owned(), _lock: lock });
+        let folder = Some(Folder { path: path.to_owned(), _lock: lock, written: Arc::default() });
         Ok(Self { folder, memory: Mutex::new(memory), changed: Notify::new() })
     }
 
@@ -123,7 +127,7 @@ impl Store {
             }
             if !memory.workspace.is_empty() {
                 tracing::warn!("the state is that of another workspace, and is not used");
-                *memory = Memory::default();
+                *memory = Memory { number: memory.number, ..Memory::default() };
             }
             workspace.clone_into(&mut memory.workspace);
             true
@@ -204,15 +208,23 @@ impl Store {
     /// Writes the file, if there is anything new. A failure is told and tried again with the next change.
     pub(crate) async fn save(&self) {
         let Some(folder) = &self.folder else { return };
-        let kept = {
+        let (number, kept) = {
             let mut memory = self.memory();
             if !std::mem::take(&mut memory.is_dirty) {
                 return;
             }
-            Kept::from(&*memory)
+            memory.number += 1;
+            (memory.number, Kept::from(&*memory))
         };
-        let path = Arc::new(folder.path.clone());
-        let written = tokio::task::spawn_blocking(move || write(&path, kept)).await;
+        let (path, written) = (folder.path.clone(), Arc::clone(&folder.written));
+        let written = tokio::task::spawn_blocking(move || {
+            let mut newest = written.lock().unwrap_or_else(PoisonError::into_inner);
+            if number < *newest {
+                return Ok(());
+            }
+            write(&path, kept).map(|()| *newest = number)
+        });
+        let written = written.await;
         if let Err(error) = written.unwrap_or_else(|_| Err(io::Error::other("interrupted"))) {
             tracing::warn!(%error, "cannot write the state of the worker");
             self.memory().is_dirty = true;
@@ -271,7 +283,7 @@ impl From<Kept> for Memory {
             cursor: kept.cursor,
             slots: slots.collect(),
             upgrades: kept.upgrades,
-            is_dirty: false,
+            ..Self::default()
         }
     }
 }

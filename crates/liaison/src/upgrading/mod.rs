@@ -235,11 +235,14 @@ impl Run {
                 return Ok(false);
             }
         }
-        if let Err(failure) = self.client().confirm_upgrade_credentials(&id).await {
-            // They end with the upgrade, or after a day.
-            tracing::warn!(id, code = failure.code_name(), "cannot confirm logins: {}", failure.message);
+        match self.client().confirm_upgrade_credentials(&id).await {
+            Ok(()) => Ok(true),
+            Err(failure) => {
+                // They end with the upgrade, or after a day.
+                tracing::warn!(id, code = failure.code_name(), "cannot confirm logins: {}", failure.message);
+                Ok(false)
+            }
         }
-        Ok(true)
     }
 
     /// Tells how an upgrade ended, and says so to whoever completes its event.
@@ -355,7 +358,7 @@ impl Run {
             };
             let has_ended =
                 !matches!(state, UpgradeState::Running { .. } | UpgradeState::NeedsCredentials(_));
-            if self.tell_phase(&id, &state).await.is_ok() && has_ended {
+            if Box::pin(self.tell_phase(&id, &state)).await.is_ok() && has_ended {
                 self.worker.store.end_upgrade(&id);
             }
         }

@@ -170,3 +170,27 @@ async fn a_slot_that_is_applied_in_part_is_reported_as_such() {
     assert_eq!(rejected, [expected]);
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn many_workers_share_a_connection() {
+    let plane = Plane::start().await;
+    plane.change(|state| state.watches = true);
+    let endpoint = tonic::transport::Endpoint::from_shared(plane.base_url()).expect("an address");
+    let channel = endpoint.connect_lazy();
+    let target = Gated::new();
+    target.open.send_replace(true);
+    let workers: Vec<_> = (0..100)
+        .map(|number| {
+            let config = WorkerConfig { worker_id: format!("worker-{number}"), ..config(&plane) };
+            let target = Arc::clone(&target) as Arc<dyn Target>;
+            Running::start_with(config, target, |worker| worker.with_channel(channel.clone()))
+        })
+        .collect();
+    plane.until(|state| state.calls("watch") == 100).await;
+    let event = plane.publish("ann", 1);
+    plane.until(|state| state.completion(&event).is_some()).await;
+    assert_eq!(*target.started.borrow(), [1], "only one of them applies it");
+    for worker in workers {
+        assert_eq!(worker.stop().await.last(), Some(&Report::Stopped));
+    }
+}

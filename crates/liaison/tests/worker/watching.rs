@@ -98,6 +98,20 @@ async fn watches_that_are_cut_again_and_again_are_given_up_for_polls() {
 }
 
 #[tokio::test]
+async fn a_watch_that_is_held_back_is_given_up_for_polls() {
+    let plane = watched().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let event = plane.change(|state| {
+        state.holds_back = true;
+        state.publish(configuration("ann", 1))
+    });
+    let worker = Running::start(config(&plane), dir(&folder));
+    let state = plane.until(|state| state.completion(&event).is_some()).await;
+    assert_eq!(state.calls("watch"), 1);
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_watch_does_not_tell_is_found_by_looking() {
     let plane = watched().await;
     let folder = tempfile::tempdir().expect("a temporary folder");

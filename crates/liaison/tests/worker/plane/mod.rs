@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) ignores_wait: bool,
     /// Whether there is a watch.
     pub(crate) watches: bool,
+    /// Whether something keeps all of a watch until it ends.
+    pub(crate) holds_back: bool,
     /// The cursors that watches began with.
     pub(crate) cursors: Vec<String>,
     /// Cursors below are too old.
@@ -200,6 +202,7 @@ impl Plane {
             after: Arc::new(|_, _, _| None),
             ignores_wait: false,
             watches: false,
+            holds_back: false,
             cursors: Vec::new(),
             oldest_cursor: 0,
             cuts: 0,

@@ -89,6 +89,9 @@ macro_rules! service {
                 request: Request<pb::WatchPendingEventsRequest>,
             ) -> Result<Response<Self::WatchPendingEventsStream>, Status> {
                 let at = self.run("watch", request, |state, request| stream::open(state, &request))?;
+                if self.0.borrow().holds_back {
+                    std::future::pending::<()>().await;
+                }
                 Ok(Response::new(stream::messages(self.0.subscribe(), at.into_inner())))
             }
 
