@@ -18,7 +18,7 @@ use common::program::PATIENCE;
 use common::{Api, OPERATOR_KEY, TestServer};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 on_both_engines!(
@@ -70,19 +70,13 @@ impl Printed {
 /// A view that runs beside the test. Dropping it ends it.
 struct Running {
     printed: Printed,
-    task: JoinHandle<Result<(), Failure>>,
+    task: JoinSet<Result<(), Failure>>,
 }
 
 impl Running {
     async fn ended(&mut self) -> Result<(), Failure> {
-        let ended = timeout(PATIENCE, &mut self.task).await;
-        ended.unwrap_or_else(|_| panic!("it does not end:\n{}", self.printed.text())).unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
+        let ended = timeout(PATIENCE, self.task.join_next()).await;
+        ended.unwrap_or_else(|_| panic!("it does not end:\n{}", self.printed.text())).unwrap().unwrap()
     }
 }
 
@@ -104,7 +98,8 @@ impl Tare {
         let key = self.folder.path().join("key").display().to_string();
         arguments.extend(["--base-url".to_owned(), self.base_url.clone(), "--api-key-file".to_owned(), key]);
         let printed = Printed::default();
-        let task = tokio::task::spawn(agentrouter_tare::show(arguments, printed.clone()));
+        let mut task = JoinSet::new();
+        task.spawn(agentrouter_tare::show(arguments, printed.clone()));
         Running { printed, task }
     }
 
