@@ -9,7 +9,7 @@ use agentrouter_api::providers as providers_pb;
 use agentrouter_api::providers::providers_service_client::ProvidersServiceClient;
 use agentrouter_api::workspaces::workspaces_service_client::WorkspacesServiceClient;
 use agentrouter_liaison::{Token, Worker, WorkerConfig};
-use agentrouter_target_agent_router::{AgentRouterOptions, AgentRouterTarget};
+use agentrouter_target_agent_router::{AgentRouterOptions, AgentRouterTarget, in_path};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -72,11 +72,6 @@ impl ProgramArgs {
         }
         Ok(Programs { aigw, envoy: Some(envoy) })
     }
-}
-
-fn in_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// Asks the person at the terminal, where there is one.

@@ -2,6 +2,7 @@
 //! goes, and with which key, whatever dies in between.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
+#![expect(clippy::print_stdout, reason = "what it took is shown where a test fails")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -184,13 +185,12 @@ struct Plane {
 
 impl Plane {
     async fn prepare(base_url: String) -> Self {
-        let mut plane = Self { base_url, http: Client::new(), token: String::new() };
+        let plane = Self { base_url, http: Client::new(), token: String::new() };
         plane.call(Method::POST, "/v1/customers", json!({"customer_id": "acme"})).await;
         plane.call(Method::POST, "/v1/customers/acme/workspaces", json!({"workspace_id": "edge"})).await;
         let issued =
             plane.call(Method::POST, "/v1/customers/acme/workspaces/edge:issueToken", json!({})).await;
-        plane.token = issued["token"].as_str().unwrap().to_owned();
-        plane
+        Self { token: issued["token"].as_str().unwrap().to_owned(), ..plane }
     }
 
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {

@@ -110,3 +110,15 @@ impl Files {
 fn create(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
+
+/// A program as a shell finds it: by its path, or by its name in the folders of `PATH`.
+pub(crate) fn find(program: &Path) -> Option<PathBuf> {
+    let file = if program.components().count() > 1 { Some(program.to_owned()) } else { in_path(program) };
+    fs::canonicalize(file?).ok()
+}
+
+/// Where a program lies in the folders of `PATH`.
+pub fn in_path(program: impl AsRef<Path>) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program.as_ref())).find(|file| file.is_file())
+}

@@ -19,5 +19,6 @@ mod process;
 mod state;
 mod target;
 
+pub use files::in_path;
 pub use options::{AgentRouterOptions, Mode, OpenError, Ports};
 pub use target::AgentRouterTarget;

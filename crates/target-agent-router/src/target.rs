@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::actor::{Actor, Change};
-use crate::files::Files;
+use crate::files::{Files, find};
 use crate::options::{AgentRouterOptions, Mode, OpenError};
 use crate::state::State;
 
@@ -40,8 +40,8 @@ impl AgentRouterTarget {
     pub fn open(mut options: AgentRouterOptions) -> Result<Self, OpenError> {
         let files = Files::prepare(&options)?;
         if options.mode == Mode::Run {
-            let aigw = std::fs::canonicalize(&options.aigw);
-            options.aigw = aigw.map_err(|_| OpenError::NoProgram(options.aigw.clone()))?;
+            let aigw = find(&options.aigw);
+            options.aigw = aigw.ok_or_else(|| OpenError::NoProgram(options.aigw.clone()))?;
         }
         let slots = DirTarget::open(files.slots())?;
         let mut state = State::default();

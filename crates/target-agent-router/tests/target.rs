@@ -1,7 +1,7 @@
 //! The target over a program that stands in for `aigw`: it reads its file once and answers what is asked of it, so
 //! that every way to fail can be had. The real one is in the tests of the whole (`tests/data_plane`).
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
