@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use agentrouter_api::configurator::DoctorRuntime;
 use agentrouter_kernel::{Clock, SystemClock};
-use agentrouter_liaison::Rejected;
+use agentrouter_liaison::{Doctor, Rejected};
+use async_trait::async_trait;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -27,6 +28,20 @@ pub struct KubernetesDoctor {
 /// A reason, and a sentence about it.
 type Trouble = (String, String);
 
+#[async_trait]
+impl Doctor for KubernetesDoctor {
+    /// Nothing where the cluster does not say.
+    async fn observe(&self) -> Option<DoctorRuntime> {
+        match self.look().await {
+            Ok(runtime) => Some(runtime),
+            Err(rejected) => {
+                tracing::debug!(error = %rejected, "cannot look at the doctor");
+                None
+            }
+        }
+    }
+}
+
 impl KubernetesDoctor {
     pub(crate) fn new(cluster: Cluster) -> Self {
         Self { cluster, clock: Arc::new(SystemClock) }
@@ -37,17 +52,6 @@ impl KubernetesDoctor {
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
-    }
-
-    /// What it sees; nothing where the cluster does not say.
-    pub async fn observe(&self) -> Option<DoctorRuntime> {
-        match self.look().await {
-            Ok(runtime) => Some(runtime),
-            Err(rejected) => {
-                tracing::debug!(error = %rejected, "cannot look at the doctor");
-                None
-            }
-        }
     }
 
     async fn look(&self) -> Result<DoctorRuntime, Rejected> {

@@ -1,5 +1,6 @@
 //! The look at the doctor.
 
+use agentrouter_liaison::Doctor as _;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentrouter_liaison::{Target, Upgrade, UpgradeState};
+use agentrouter_liaison::{Doctor as _, Target, Upgrade, UpgradeState};
 use agentrouter_manifests::{GatewayOptions, Options};
 use agentrouter_target_kubernetes::{KubernetesTarget, Registry, UpgradeOptions};
 use k8s_openapi::api::apps::v1::Deployment;

@@ -64,6 +64,11 @@ impl FromStr for Place {
 }
 
 impl Kubernetes {
+    /// Where charts may come from: who names a place for Helm means it.
+    pub(super) fn registries(&self) -> impl Iterator<Item = String> {
+        self.helm_registry.iter().map(|Place(registry)| registry.prefix.clone())
+    }
+
     /// Uses a namespace.
     pub(super) async fn open(self, namespace: &str) -> Result<KubernetesTarget, Failure> {
         let access = match self.kubeconfig {

@@ -23,7 +23,7 @@ pub(crate) enum Command {
     /// The token of the workspace is read from the environment variable AGENTROUTER_API_KEY, or from the file that
     /// --token-file names. Use a workspace token (`IssueWorkspaceToken`): other credentials see no secrets, and may
     /// reach the events of other data planes.
-    Run(Run),
+    Run(Box<Run>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,10 +51,12 @@ pub(crate) struct Run {
 /// Runs a command of the group.
 pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
     let Command::Run(run) = command;
+    let run = *run;
     let token = Token::new(credential::TOKEN.read(run.token_file.as_deref())?.as_str());
     let mut config = WorkerConfig::new(run.base_url, token);
     config.token_file = run.token_file;
     run.options.apply(&mut config);
+    config.upgrades.registries.extend(run.targets.registries());
     if let Some(worker_id) = run.worker_id {
         config.worker_id = worker_id;
     }
@@ -63,6 +65,9 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         let opened = run.targets.open(&run.target).await?;
         let worker = Worker::new(config, opened.target).map_err(Failure::usage)?;
         let mut worker = worker.on_report(reports::printer(output));
+        if let Some(doctor) = opened.doctor {
+            worker = worker.with_doctor(doctor);
+        }
         // Probes are answered until the worker has stopped, not only until it was asked to.
         let over = CancellationToken::new();
         let serving = match run.options.listen {

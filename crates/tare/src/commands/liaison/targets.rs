@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agentrouter_liaison::{DirTarget, Target};
+use agentrouter_liaison::{DirTarget, Doctor, Target};
 use agentrouter_target_agent_router::{AgentRouterOptions, AgentRouterTarget};
 
 use super::kubernetes::Kubernetes;
@@ -27,15 +27,22 @@ pub(super) struct Opened {
     pub(super) target: Arc<dyn Target>,
     /// The same once more where it has to be stopped.
     pub(super) gateway: Option<AgentRouterTarget>,
+    /// Where there may be a doctor job beside it.
+    pub(super) doctor: Option<Arc<dyn Doctor>>,
 }
 
 impl Opened {
     fn new(target: impl Target + 'static) -> Self {
-        Self { target: Arc::new(target), gateway: None }
+        Self { target: Arc::new(target), gateway: None, doctor: None }
     }
 }
 
 impl Targets {
+    /// The registries that a target is told of, and that the worker so allows, too.
+    pub(super) fn registries(&self) -> impl Iterator<Item = String> {
+        self.kubernetes.registries()
+    }
+
     /// Opens a target.
     pub(super) async fn open(self, spec: &TargetSpec) -> Result<Opened, Failure> {
         match spec {
@@ -46,7 +53,10 @@ impl Targets {
                 let target = AgentRouterTarget::open(options).map_err(Failure::other)?;
                 Ok(Opened { gateway: Some(target.clone()), ..Opened::new(target) })
             }
-            TargetSpec::Kubernetes(namespace) => Ok(Opened::new(self.kubernetes.open(namespace).await?)),
+            TargetSpec::Kubernetes(namespace) => {
+                let target = self.kubernetes.open(namespace).await?;
+                Ok(Opened { doctor: Some(Arc::new(target.doctor())), ..Opened::new(target) })
+            }
         }
     }
 }
