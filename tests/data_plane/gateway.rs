@@ -74,7 +74,8 @@ pub(crate) async fn work() {
     target.stop().await;
 }
 
-fn tool(variable: &str) -> PathBuf {
+/// A tool of the tests.
+pub(crate) fn tool(variable: &str) -> PathBuf {
     std::env::var_os(variable)
         .unwrap_or_else(|| panic!("{variable} is not set; `cargo xtask test` sets it"))
         .into()

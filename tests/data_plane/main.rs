@@ -15,11 +15,12 @@ use agentrouter_testkit::{TestDb, on_both_engines};
 use common::OPERATOR_KEY;
 use common::program::{Program, Settings};
 use fakes::{Call, Fake, Speaks};
-use gateway::{CLIENT_KEY, Gateway, PATIENCE, WorkerProcess, kill, processes};
+use gateway::{CLIENT_KEY, Gateway, PATIENCE, WorkerProcess, kill, processes, tool};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use tokio::process::Command;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// A machine has one Agent Router at a time: most of its ports cannot be moved.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -30,6 +31,18 @@ on_both_engines!(changes_decide_where_requests_go, it_follows_whatever_dies);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn worker_program() {
     gateway::work().await;
+}
+
+#[tokio::test]
+async fn the_demo_sends_a_request_through() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_agentrouter"));
+    demo.args(["demo", "--once", "--data-plane", "agent-router"]);
+    demo.arg("--aigw").arg(tool("AGENTROUTER_TEST_AIGW")).arg("--envoy").arg(tool("AGENTROUTER_TEST_ENVOY"));
+    let output = timeout(PATIENCE * 2, demo.kill_on_drop(true).output()).await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("Agent Router called me with the provider's key"), "{text}");
 }
 
 async fn changes_decide_where_requests_go(db: TestDb) {

@@ -20,6 +20,6 @@ mod snapshot;
 pub mod spec;
 
 pub use file::to_file;
-pub use render::{GatewayOptions, Options, Rejection, Rendered, render};
+pub use render::{GatewayOptions, Options, Rejection, Rendered, Routes, render};
 pub use resource::{MANAGED_BY, MANAGED_BY_LABEL, Resource, SLOT_LABEL, SecretText};
 pub use snapshot::Snapshot;

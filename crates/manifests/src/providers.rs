@@ -6,7 +6,7 @@ use agentrouter_api::configurator::{ConfigType, ProviderConfig, ProvidersPayload
 
 use crate::endpoint::{self, Endpoint, backend_ref};
 use crate::name::{name, name_of_all};
-use crate::render::{Rejection, Renderer, Slot};
+use crate::render::{Rejection, Renderer, Routes, Slot};
 use crate::resource::{Resource, SecretText};
 use crate::spec::{
     AI_GROUP, AIGatewayRouteSpec, AIServiceBackendSpec, BackOff, BackendKey, BackendSecurityPolicySpec,
@@ -192,8 +192,7 @@ fn schema(
     }
 }
 
-/// A rule for each model, in one route for all models that the same providers serve: a changed weight or a new model
-/// then changes a route, and takes none away.
+/// A rule for each model.
 fn routes(providers: &[&ProviderConfig], to: &Renderer<'_>) -> Vec<Resource> {
     let mut by_model: BTreeMap<&str, Vec<&ProviderConfig>> = BTreeMap::new();
     for provider in providers {
@@ -201,16 +200,22 @@ fn routes(providers: &[&ProviderConfig], to: &Renderer<'_>) -> Vec<Resource> {
             by_model.entry(model).or_default().push(provider);
         }
     }
-    let mut groups: BTreeMap<Vec<&str>, Vec<RouteRule>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Vec<RouteRule>> = BTreeMap::new();
     for (model, mut serving) in by_model {
         serving.sort_by_key(|provider| (provider.priority, &provider.provider_id));
-        let mut ids: Vec<&str> = serving.iter().map(|provider| provider.provider_id.as_str()).collect();
-        ids.sort_unstable();
-        groups.entry(ids).or_default().push(rule(model, &serving, to));
+        let group = match to.options.routes {
+            Routes::Few => "models".to_owned(),
+            Routes::Steady => {
+                let mut ids: Vec<&str> =
+                    serving.iter().map(|provider| provider.provider_id.as_str()).collect();
+                ids.sort_unstable();
+                name_of_all("models", &ids)
+            }
+        };
+        groups.entry(group).or_default().push(rule(model, &serving, to));
     }
     let mut resources = Vec::new();
-    for (ids, rules) in groups {
-        let name = name_of_all("models", &ids);
+    for (name, rules) in groups {
         for (number, rules) in rules.chunks(RULES_MAX).enumerate() {
             let name = if number == 0 { name.clone() } else { format!("{name}--{number}") };
             let route = AIGatewayRouteSpec { parent_refs: vec![to.parent()], rules: rules.to_vec() };

@@ -31,6 +31,18 @@ pub struct Options {
     pub mcp_path: String,
     /// How long a request may take, streams included.
     pub request_timeout: Duration,
+    /// How models become routes.
+    pub routes: Routes,
+}
+
+/// How models become routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routes {
+    /// One for all models that the same providers serve: where routes are changed one after the other, a changed
+    /// weight or a new model then changes one, and takes none away.
+    Steady,
+    /// As few as there can be, for a program that reads all at once: its start takes longer with each.
+    Few,
 }
 
 /// The gateway that routes belong to.
@@ -69,6 +81,7 @@ impl Default for Options {
             },
             mcp_path: "/mcp".to_owned(),
             request_timeout: Duration::from_mins(10),
+            routes: Routes::Steady,
         }
     }
 }

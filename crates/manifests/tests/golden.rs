@@ -10,8 +10,8 @@ use agentrouter_api::configurator::{
     Credential, McpCatalogPayload, McpServerConfig, ProviderConfig, ProvidersPayload, ProxyUrlPayload,
 };
 use agentrouter_manifests::{
-    GatewayOptions, MANAGED_BY, MANAGED_BY_LABEL, Options, Rendered, Resource, SLOT_LABEL, Snapshot, render,
-    to_file,
+    GatewayOptions, MANAGED_BY, MANAGED_BY_LABEL, Options, Rendered, Resource, Routes, SLOT_LABEL, Snapshot,
+    render, to_file,
 };
 
 fn provider(id: &str, schema: &str, base_url: &str, models: &[&str]) -> ProviderConfig {
@@ -142,6 +142,22 @@ fn many_models_take_several_routes() {
         _ => None,
     });
     assert_eq!(rules.collect::<Vec<_>>(), [("models-p", 15), ("models-p--1", 15), ("models-p--2", 10)]);
+}
+
+#[test]
+fn few_routes_where_all_are_read_at_once() {
+    let all = (0..40).map(|number| {
+        let (id, model) = (format!("p{number}"), format!("model-{number:02}"));
+        provider(&id, "openai", "https://a.example", &[&model])
+    });
+    let snapshot = providers(all.collect());
+    let names = |routes| {
+        let rendered = render(&snapshot, &Options { routes, ..Options::default() });
+        let routes = rendered.resources.into_iter().filter(|resource| resource.kind() == "AIGatewayRoute");
+        routes.map(|route| route.metadata().name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(Routes::Few), ["models", "models--1", "models--2"]);
+    assert_eq!(names(Routes::Steady).len(), 40);
 }
 
 #[test]

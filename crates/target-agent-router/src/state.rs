@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use agentrouter_api::configurator::{ConfigType, Configuration, ResourceResult};
 use agentrouter_liaison::{Applied, Slot};
 use agentrouter_manifests::{
-    GatewayOptions, Options, Rejection, Rendered, Resource, Snapshot, render, to_file,
+    GatewayOptions, Options, Rejection, Rendered, Resource, Routes, Snapshot, render, to_file,
 };
 
 use crate::options::{AgentRouterOptions, Mode};
@@ -67,7 +67,7 @@ impl State {
             drain: options.drain,
             host_envoy,
         };
-        let to = Options { gateway, ..Options::default() };
+        let to = Options { gateway, routes: Routes::Few, ..Options::default() };
         let Rendered { mut resources, mut rejected } = render(&snapshot, &to);
         if before.is_some_and(|before| keep(&mut snapshot, &before.snapshot, &rejected)) {
             let again = render(&snapshot, &to);
