@@ -44,7 +44,11 @@ const RULES: &[(&str, Allowed)] = &[
     ("liaison", Allowed::Only(&["api", "kernel"])),
     ("manifests", Allowed::Only(&["api"])),
     ("target-agent-router", Allowed::Only(&["api", "liaison", "manifests"])),
-    ("tare", Allowed::Only(&["api", "kernel", "liaison", "target-agent-router"])),
+    ("target-kubernetes", Allowed::Only(&["api", "kernel", "liaison", "manifests"])),
+    (
+        "tare",
+        Allowed::Only(&["api", "kernel", "liaison", "manifests", "target-agent-router", "target-kubernetes"]),
+    ),
     (TESTS_ONLY, Allowed::Any),
     ("agentrouter", Allowed::Any),
     ("bench", Allowed::Any),
