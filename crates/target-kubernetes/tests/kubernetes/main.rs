@@ -1,0 +1,5 @@
+//! The target on a real API server.
+
+mod apply;
+mod content;
+mod server;
