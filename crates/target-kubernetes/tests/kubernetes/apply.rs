@@ -1,7 +1,7 @@
 //! What becomes of configurations.
 
-use agentrouter_liaison::Target;
 use agentrouter_api::configurator::{ConfigType, Configuration, ObservedSlot};
+use agentrouter_liaison::Target;
 use agentrouter_target_kubernetes::{Access, KubernetesTarget};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
@@ -84,7 +84,12 @@ async fn what_others_made_is_left_alone() {
     object["apiVersion"] = "gateway.envoyproxy.io/v1alpha1".into();
     object["kind"] = "Backend".into();
     space.create(&backend, object).await;
-    space.create(&space.api::<Secret>(), json!({"metadata": {"name": "provider-ai"}, "stringData": {"a": "b"}})).await;
+    space
+        .create(
+            &space.api::<Secret>(),
+            json!({"metadata": {"name": "provider-ai"}, "stringData": {"a": "b"}}),
+        )
+        .await;
 
     let target = space.target().await;
     let applied = target.apply(&providers(1, &[AI, BEE])).await.expect("the good part is applied");
@@ -118,15 +123,24 @@ async fn what_is_changed_by_hand_shows_and_heals() {
     assert_eq!(observed(&target).await, all);
     assert!(key_of(&space, "ai").await.is_some());
 
-    let patch = Patch::Merge(json!({"spec": {"endpoints": [{"fqdn": {"hostname": "evil.example", "port": 443}}]}}));
-    space.gateway("Backend").patch("mcp-files", &PatchParams::default(), &patch).await.expect("it is changed");
+    let patch =
+        Patch::Merge(json!({"spec": {"endpoints": [{"fqdn": {"hostname": "evil.example", "port": 443}}]}}));
+    space
+        .gateway("Backend")
+        .patch("mcp-files", &PatchParams::default(), &patch)
+        .await
+        .expect("it is changed");
     assert_eq!(observed(&target).await[1], (ConfigType::McpCatalog, 0, String::new()));
     apply(&target, &servers(2, &["files"])).await;
     assert_eq!(observed(&target).await, all);
 
     // What somebody adds is theirs, and no drift.
     let patch = Patch::Merge(json!({"metadata": {"labels": {"team": "a"}}, "spec": {"fallback": true}}));
-    space.gateway("Backend").patch("mcp-files", &PatchParams::default(), &patch).await.expect("it is changed");
+    space
+        .gateway("Backend")
+        .patch("mcp-files", &PatchParams::default(), &patch)
+        .await
+        .expect("it is changed");
     assert_eq!(observed(&target).await, all);
 }
 

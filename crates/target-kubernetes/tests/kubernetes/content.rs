@@ -2,8 +2,8 @@
 
 use agentrouter_api::configurator::configuration::Payload;
 use agentrouter_api::configurator::{
-    ConfigType, Configuration, Credential, McpCatalogPayload, McpServerConfig, ProviderConfig, ProvidersPayload,
-    UserKeysPayload,
+    ConfigType, Configuration, Credential, McpCatalogPayload, McpServerConfig, ProviderConfig,
+    ProvidersPayload, UserKeysPayload,
 };
 
 fn configuration(kind: ConfigType, user: &str, version: i64, payload: Option<Payload>) -> Configuration {

@@ -2,4 +2,7 @@
 
 mod apply;
 mod content;
+mod doctor;
+mod refusals;
 mod server;
+mod upgrade;

@@ -64,7 +64,8 @@ fn start() -> Server {
     let accounts = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
     let private = write("accounts.key", &accounts.serialize_pem());
     let public = write("accounts.pub", &accounts.public_key_pem());
-    let tokens = write("tokens.csv", "admin-token,admin,admin,\"system:masters\"\nworker-token,worker,worker,\n");
+    let tokens =
+        write("tokens.csv", "admin-token,admin,admin,\"system:masters\"\nworker-token,worker,worker,\n");
     for user in [ADMIN, "worker"] {
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
@@ -80,8 +81,15 @@ fn start() -> Server {
     let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
     let process = Command::new(program())
         .arg(folder.join("etcd"))
-        .args(["--bind-address=127.0.0.1", "--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24"])
-        .args(["--service-account-issuer=https://issuer.example", "--disable-admission-plugins=ServiceAccount"])
+        .args([
+            "--bind-address=127.0.0.1",
+            "--authorization-mode=RBAC",
+            "--service-cluster-ip-range=10.0.0.0/24",
+        ])
+        .args([
+            "--service-account-issuer=https://issuer.example",
+            "--disable-admission-plugins=ServiceAccount",
+        ])
         .arg(format!("--secure-port={port}"))
         .arg(flag("tls-cert-file", &certificate))
         .arg(flag("tls-private-key-file", &write("server.key", &key.serialize_pem())))
@@ -195,7 +203,8 @@ async fn prepare(client: &Client) {
     while client.request_text(ready()).await.is_err() {
         waited += 1;
         if waited == 600 {
-            let log = std::fs::read_to_string(SERVER.get_or_init(start).folder.join("log")).unwrap_or_default();
+            let log =
+                std::fs::read_to_string(SERVER.get_or_init(start).folder.join("log")).unwrap_or_default();
             let _ = std::io::stderr().write_all(log.as_bytes());
             panic!("the API server does not get ready");
         }
