@@ -89,7 +89,7 @@ fn retain(configuration: &mut Configuration, part: &str) {
             providers.retain(|provider| provider.provider_id == part);
         }
         Some(Payload::McpCatalog(McpCatalogPayload { servers })) => {
-            servers.retain(|server| server.id == part)
+            servers.retain(|server| server.id == part);
         }
         _ => {}
     }

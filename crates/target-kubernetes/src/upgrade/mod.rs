@@ -171,7 +171,7 @@ impl KubernetesUpgrader {
                 Ending::Complete | Ending::None => {}
             },
             None => {
-                self.create(&job::new(&Action::Rollback(revision), &names.undo, None, &self.options)).await?
+                self.create(&job::new(&Action::Rollback(revision), &names.undo, None, &self.options)).await?;
             }
         }
         Ok(UpgradeState::Running { message: "a job goes back to the release before".to_owned() })

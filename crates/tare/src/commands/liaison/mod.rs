@@ -1,5 +1,6 @@
 //! `tare liaison`: the worker beside a data plane.
 
+mod kubernetes;
 mod reports;
 mod settings;
 
@@ -27,7 +28,8 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
     /// Where configurations go: `dir:<folder>` keeps one JSON file per slot in a folder of its own;
-    /// `agent-router:<folder>` runs Agent Router on this machine, with all it needs in that folder.
+    /// `agent-router:<folder>` runs Agent Router on this machine, with all it needs in that folder;
+    /// `kubernetes:<namespace>` makes them the objects that Agent Router reads in a cluster.
     #[arg(long, value_name = "TARGET")]
     target: TargetSpec,
     /// Where the management plane is: `http://host:port` or `https://host:port`.
@@ -45,6 +47,8 @@ pub(crate) struct Run {
     /// The program `envoy` that Agent Router runs, for agent-router [default: one that aigw downloads]
     #[arg(long, value_name = "FILE")]
     envoy: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    kubernetes: kubernetes::Kubernetes,
 }
 
 /// Runs a command of the group.
@@ -57,7 +61,7 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
     }
     block_on(async move {
         let signals = Signals::listen()?;
-        let (target, gateway) = open(&run)?;
+        let (target, gateway) = open(&run).await?;
         let worker = Worker::new(config, target).map_err(Failure::usage)?.on_report(reports::printer(output));
         tracing::info!(worker_id = worker.id(), target = %run.target, "the worker starts");
         let stop = CancellationToken::new();
@@ -73,7 +77,7 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
 }
 
 /// The target, and the same once more where it has to be stopped.
-fn open(run: &Run) -> Result<(Arc<dyn Target>, Option<AgentRouterTarget>), Failure> {
+async fn open(run: &Run) -> Result<(Arc<dyn Target>, Option<AgentRouterTarget>), Failure> {
     match &run.target {
         TargetSpec::Dir(folder) => Ok((Arc::new(DirTarget::open(folder).map_err(Failure::other)?), None)),
         TargetSpec::AgentRouter(folder) => {
@@ -82,5 +86,6 @@ fn open(run: &Run) -> Result<(Arc<dyn Target>, Option<AgentRouterTarget>), Failu
             let target = AgentRouterTarget::open(options).map_err(Failure::other)?;
             Ok((Arc::new(target.clone()), Some(target)))
         }
+        TargetSpec::Kubernetes(namespace) => Ok((Arc::new(run.kubernetes.open(namespace).await?), None)),
     }
 }

@@ -22,6 +22,8 @@ pub(super) enum TargetSpec {
     Dir(PathBuf),
     /// Agent Router on this machine, in a folder.
     AgentRouter(PathBuf),
+    /// A namespace of a cluster.
+    Kubernetes(String),
 }
 
 impl FromStr for TargetSpec {
@@ -35,7 +37,11 @@ impl FromStr for TargetSpec {
                 Err("agent-router: needs a folder, as in agent-router:./gateway".to_owned())
             }
             Some(("agent-router", folder)) => Ok(Self::AgentRouter(folder.into())),
-            _ => Err("must be dir:<folder> or agent-router:<folder>".to_owned()),
+            Some(("kubernetes", "")) => {
+                Err("kubernetes: needs a namespace, as in kubernetes:gateway".to_owned())
+            }
+            Some(("kubernetes", namespace)) => Ok(Self::Kubernetes(namespace.to_owned())),
+            _ => Err("must be dir:<folder>, agent-router:<folder> or kubernetes:<namespace>".to_owned()),
         }
     }
 }
@@ -45,6 +51,7 @@ impl fmt::Display for TargetSpec {
         match self {
             Self::Dir(folder) => write!(f, "dir:{}", folder.display()),
             Self::AgentRouter(folder) => write!(f, "agent-router:{}", folder.display()),
+            Self::Kubernetes(namespace) => write!(f, "kubernetes:{namespace}"),
         }
     }
 }
@@ -94,7 +101,10 @@ mod tests {
         assert_eq!(TargetSpec::Dir("/a".into()).to_string(), "dir:/a");
         assert_eq!("agent-router:./a".parse(), Ok(TargetSpec::AgentRouter("./a".into())));
         assert_eq!(TargetSpec::AgentRouter("/a".into()).to_string(), "agent-router:/a");
-        for wrong in ["", "dir", "dir:", "agent-router:", "./slots", "file:/a", "DIR:/a"] {
+        let gateway = TargetSpec::Kubernetes("gateway".to_owned());
+        assert_eq!(gateway.to_string().parse(), Ok(gateway));
+        let wrong = ["", "dir", "dir:", "agent-router:", "kubernetes", "kubernetes:", "./slots", "file:/a", "DIR:/a"];
+        for wrong in wrong {
             assert!(wrong.parse::<TargetSpec>().is_err(), "{wrong}");
         }
     }
