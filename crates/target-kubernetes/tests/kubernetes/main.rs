@@ -4,5 +4,6 @@ mod apply;
 mod content;
 mod doctor;
 mod refusals;
+mod rights;
 mod server;
 mod upgrade;
