@@ -195,11 +195,11 @@ fn container(args: Vec<String>, options: &UpgradeOptions) -> Container {
         image: Some(options.image.clone()),
         command: Some(vec!["helm".to_owned()]),
         args: Some(args),
-        env: Some(vec![set("HOME", "/home/helm"), set("HELM_REGISTRY_CONFIG", "/registry/config.json")]),
+        env: Some(vec![set("HOME", "/helm"), set("HELM_REGISTRY_CONFIG", "/registry/config.json")]),
         volume_mounts: Some(vec![
             mount("values", "/upgrade"),
             mount("login", "/registry"),
-            mount("home", "/home/helm"),
+            mount("home", "/helm"),
         ]),
         // What Helm says of a failure is read from the pod's status: the worker reads no logs.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
