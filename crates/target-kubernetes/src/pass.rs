@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use agentrouter_api::configurator::{Configuration, ObservedSlot};
+use agentrouter_api::configurator::{ConfigType, Configuration, ObservedSlot};
 use agentrouter_liaison::{Applied, Rejected, Slot};
-use agentrouter_manifests::{Options, Snapshot, render};
+use agentrouter_manifests::{Options, SLOT_LABEL, Snapshot, render};
 use futures::future::try_join_all;
 use kube::api::DynamicObject;
 
@@ -78,21 +78,29 @@ impl Passes {
     ) -> Result<BTreeMap<Slot, Result<Applied, Rejected>>, Rejected> {
         'attempts: for _ in 0..ATTEMPTS {
             let mut slots = self.read().await?;
+            let mut failed = BTreeMap::new();
             for configuration in asked {
-                let held = slots
-                    .entry(Slot::from(*configuration))
-                    .or_insert_with(|| Held::new((*configuration).clone()));
-                if held.is_newer_than(configuration) {
+                let slot = Slot::from(*configuration);
+                let before = slots.get(&slot).cloned();
+                if before.as_ref().is_some_and(|held| held.is_newer_than(configuration)) {
                     continue;
                 }
+                let mut held = before.unwrap_or_else(|| Held::new((*configuration).clone()));
                 held.ask((*configuration).clone());
                 // Written down before anything is applied: a pass of another worker that begins now takes it along.
-                if !self.state.put(held).await? {
-                    continue 'attempts;
+                match self.state.put(&mut held).await {
+                    Ok(true) => {
+                        slots.insert(slot, held);
+                    }
+                    Ok(false) => continue 'attempts,
+                    Err(rejected) if rejected.is_permanent() => {
+                        failed.insert(slot, Err(rejected));
+                    }
+                    Err(rejected) => return Err(rejected),
                 }
             }
-            let anew =
-                |held: &Held| asked.iter().any(|one| Slot::from(*one) == held.slot()) || !held.is_settled();
+            let is_asked = |slot: &Slot| asked.iter().any(|one| Slot::from(*one) == *slot);
+            let anew = |held: &Held| is_asked(&held.slot()) || !held.is_settled();
             let mut candidates: Vec<Candidate> =
                 slots.into_values().map(|held| Candidate::new(anew(&held), held)).collect();
             self.converge(&mut candidates).await?;
@@ -112,7 +120,10 @@ impl Passes {
                 })
             };
             if now.len() == candidates.len() && candidates.iter().all(same) {
-                return Ok(candidates.into_iter().map(|it| (it.held.slot(), it.answer())).collect());
+                let mut answers: BTreeMap<_, _> =
+                    candidates.into_iter().map(|it| (it.held.slot(), it.answer())).collect();
+                answers.append(&mut failed);
+                return Ok(answers);
             }
         }
         Err(others_are_busy())
@@ -143,7 +154,9 @@ impl Passes {
             let desired = self.desired(&rendered.resources);
             let refused = self.apply(&desired, &mut live).await?;
             if refused.is_empty() {
-                return self.prune(&desired, live).await;
+                let known: Vec<ConfigType> =
+                    candidates.iter().map(|candidate| candidate.held.desired.config_type()).collect();
+                return self.prune(&desired, &known, live).await;
             }
             for Refused { desired, reason } in refused {
                 let kind = type_of_label(&desired.slot);
@@ -214,11 +227,17 @@ impl Passes {
         Ok(refused)
     }
 
-    /// Removes what is not desired any more: what refers to others first.
-    async fn prune(&self, desired: &[Desired], live: Live) -> Result<(), Rejected> {
+    /// Removes what is not desired any more: what refers to others first. What came from a slot that nothing is known
+    /// of stays, since its record may be lost; and so does the gateway, which is not given up by a change of options.
+    async fn prune(&self, desired: &[Desired], known: &[ConfigType], live: Live) -> Result<(), Rejected> {
         let wanted =
             |kind: Kind, object: &DynamicObject| desired.iter().any(|it| it.kind == kind && it.is(object));
-        let mut left: Vec<_> = live.into_values().filter(|(kind, object)| !wanted(*kind, object)).collect();
+        let is_known = |object: &DynamicObject| {
+            let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(SLOT_LABEL));
+            label.and_then(|label| type_of_label(label)).is_some_and(|kind| known.contains(&kind))
+        };
+        let mut left: Vec<_> = live.into_values().collect();
+        left.retain(|(kind, object)| !wanted(*kind, object) && is_known(object));
         left.sort_by_key(|(kind, _)| std::cmp::Reverse(kind.rank()));
         for (kind, object) in left {
             self.cluster.delete(kind, &object).await?;

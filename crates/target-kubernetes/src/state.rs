@@ -14,7 +14,7 @@ use aws_lc_rs::digest;
 use http::StatusCode;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -187,13 +187,42 @@ impl State {
                 Ok(true)
             }
             Err(error) => match status(&error) {
+                Some(StatusCode::CONFLICT) => {
+                    self.remove_unreadable(&name).await?;
+                    Ok(false)
+                }
                 // Deleted meanwhile, which is a change, too.
-                Some(StatusCode::CONFLICT | StatusCode::NOT_FOUND) => Ok(false),
+                Some(StatusCode::NOT_FOUND) => Ok(false),
                 Some(StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY) => {
                     Err(Rejected::permanent("the content is larger than a secret of the cluster can be"))
                 }
                 _ => Err(circumstances("cannot keep what was applied", &error)),
             },
+        }
+    }
+
+    /// What nobody can read is in the way of what is true.
+    async fn remove_unreadable(&self, name: &str) -> Result<(), Rejected> {
+        let secrets = self.cluster.secrets();
+        let found = secrets.get_opt(name).await;
+        let found = found.map_err(|error| circumstances("cannot read what was applied", &error))?;
+        let Some(secret) = found.filter(|secret| Held::read(secret).is_none()) else {
+            return Ok(());
+        };
+        let how = DeleteParams {
+            preconditions: Some(Preconditions {
+                resource_version: secret.metadata.resource_version,
+                uid: None,
+            }),
+            ..DeleteParams::default()
+        };
+        tracing::warn!(name, "the record of a slot cannot be read, and is written anew");
+        match secrets.delete(name, &how).await {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(status(&error), Some(StatusCode::NOT_FOUND | StatusCode::CONFLICT)) => {
+                Ok(())
+            }
+            Err(error) => Err(circumstances("cannot remove an unreadable record", &error)),
         }
     }
 

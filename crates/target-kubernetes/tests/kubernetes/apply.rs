@@ -171,6 +171,42 @@ async fn changes_that_come_together_are_one_pass() {
 }
 
 #[tokio::test]
+async fn a_lost_or_broken_record_takes_nothing_down() {
+    let space = Space::new("lost-record").await;
+    let target = space.target().await;
+    apply(&target, &providers(1, &[AI])).await;
+    apply(&target, &servers(1, &["files"])).await;
+    let secrets = space.api::<Secret>();
+    let records = ListParams::default().labels("agentrouter/state");
+    for record in secrets.list(&records).await.expect("a list").items {
+        let name = record.metadata.name.expect("a name");
+        let of = record.metadata.annotations.unwrap_or_default().remove("agentrouter/of").unwrap_or_default();
+        if of.starts_with("providers/") {
+            let patch = Patch::Merge(json!({"data": {"desired": "/w=="}}));
+            secrets.patch(&name, &PatchParams::default(), &patch).await.expect("it is broken");
+        } else {
+            secrets.delete(&name, &DeleteParams::default()).await.expect("it is lost");
+        }
+    }
+    assert_eq!(observed(&target).await, []);
+    apply(&target, &providers(1, &[AI])).await;
+    assert_eq!(space.names("Backend").await, ["mcp-files", "provider-ai"]);
+    apply(&target, &servers(2, &["docs"])).await;
+    assert_eq!(space.names("Backend").await, ["mcp-docs", "provider-ai"]);
+}
+
+#[tokio::test]
+async fn content_that_is_too_large_is_refused_alone() {
+    let space = Space::new("too-large").await;
+    let target = space.target().await;
+    let long = "x".repeat(2 << 20);
+    let (large, small) = (providers(1, &[(&long, "ai.example")]), servers(1, &["files"]));
+    let (large, small) = tokio::join!(target.apply(&large), target.apply(&small));
+    assert!(large.expect_err("no secret holds it").is_permanent());
+    assert_eq!(small.map(|applied| applied.version), Ok(1));
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_is_no_fault_of_the_content() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("kubeconfig");

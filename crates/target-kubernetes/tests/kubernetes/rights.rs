@@ -54,7 +54,8 @@ async fn worker(space: &Space) -> KubernetesTarget {
 async fn the_role_is_enough() {
     let space = Space::new("rights").await;
     let target = worker(&space).await;
-    let rejected = target.apply(&providers(1, &[("ai", "ai.example")])).await.expect_err("it has no rights yet");
+    let rejected =
+        target.apply(&providers(1, &[("ai", "ai.example")])).await.expect_err("it has no rights yet");
     assert!(!rejected.is_permanent(), "rights can be given");
     assert!(rejected.message().contains("forbidden"), "{rejected}");
 
