@@ -21,7 +21,7 @@ pub(super) struct Kubernetes {
     /// The Gateway of the namespace that routes belong to.
     #[arg(long, value_name = "NAME", default_value = "agentrouter")]
     gateway: String,
-    /// Tells several data planes of one namespace apart; replicas of a worker share it.
+    /// Tells the objects of several workers in one namespace apart; replicas of a worker share it.
     #[arg(long, value_name = "NAME", default_value = "default")]
     instance: String,
     /// An image with Helm, for upgrades of the data plane; without it, this worker does not upgrade.
