@@ -1,7 +1,7 @@
 // Command kube-apiserver is the API server of Kubernetes with an etcd of its own in one process, for tests.
 //
-// Its first argument is a folder for the data of etcd; the others are those of the API server. It ends when its
-// standard input does, so that it never outlives the test that started it, and removes the folder then.
+// Its first argument is a folder of its own, where etcd has its data; the others are those of the API server. It ends
+// when its standard input does, so that it never outlives the test that started it, and removes the folder then.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"path/filepath"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"k8s.io/component-base/cli"
@@ -42,7 +43,7 @@ func startEtcd(folder string) (string, error) {
 	// Port 0 is any free one.
 	anywhere := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 	config := embed.NewConfig()
-	config.Dir = folder
+	config.Dir = filepath.Join(folder, "etcd")
 	config.ListenClientUrls, config.AdvertiseClientUrls = anywhere, anywhere
 	config.ListenPeerUrls, config.AdvertisePeerUrls = anywhere, anywhere
 	config.InitialCluster = config.InitialClusterFromName(config.Name)

@@ -113,11 +113,16 @@ fn wrong_settings_end_with_2_and_say_what_is_wrong() {
     let (code, _, log) = run(&mut run_with(&with_target));
     assert_eq!((code, log.contains("no token: set AGENTROUTER_API_KEY")), (Some(2), true), "{log}");
 
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["--target", target.as_str(), "--sweep", "often"], "must be a number with s, m or h"),
         (&["--target", target.as_str(), "--concurrency", "0"], "concurrency: must be from 1 to 150"),
         (&["--target", target.as_str(), "--state-dir", "/dev/null"], "state_dir: /dev/null cannot be used"),
         (&["--target", "somewhere"], "must be dir:<folder>"),
+        (&["--target", "kubernetes:gateway"], "so name a --kubeconfig"),
+        (
+            &["--target", "kubernetes:../x", "--kubeconfig", "/nonexistent/config"],
+            "the namespace must be 1 to 63 lower-case letters",
+        ),
         (&["--target", target.as_str(), "--worker-id", ""], "worker_id: is required"),
         (
             &["--target", target.as_str(), "--base-url", "localhost:8080"],

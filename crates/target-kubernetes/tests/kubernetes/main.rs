@@ -1,5 +1,7 @@
 //! The target on a real API server.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
+
 mod apply;
 mod content;
 mod doctor;

@@ -124,3 +124,56 @@ async fn what_cannot_be_rendered_keeps_its_last_good_state() {
     assert_eq!(applied.resources.iter().map(|it| it.resource.as_str()).collect::<Vec<_>>(), ["ai"]);
     assert_eq!(space.names("Backend").await, ["provider-ai", "provider-bee"]);
 }
+
+#[tokio::test]
+async fn what_the_cluster_writes_in_its_own_way_is_no_drift() {
+    let space = Space::new("own-way").await;
+    let name = &space.name;
+    let dynamic = |kind: &str, plural: &str| {
+        let resource = kube::api::ApiResource {
+            group: "admissionregistration.k8s.io".to_owned(),
+            version: "v1".to_owned(),
+            api_version: "admissionregistration.k8s.io/v1".to_owned(),
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+        };
+        kube::Api::<kube::api::DynamicObject>::all_with(space.client.clone(), &resource)
+    };
+    let rule = json!({
+        "apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["backends"],
+    });
+    let expression = "[JSONPatch{op: 'replace', path: '/spec/endpoints/0/fqdn/port', value: 8443}]";
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": name}, "spec": {
+            "matchConstraints": {"resourceRules": [rule]}, "reinvocationPolicy": "Never", "failurePolicy": "Fail",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
+        },
+    });
+    space.create(&dynamic("MutatingAdmissionPolicy", "mutatingadmissionpolicies"), policy).await;
+    let selector = json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "matchResources": {"namespaceSelector": selector}},
+    });
+    space
+        .create(&dynamic("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings"), binding)
+        .await;
+    let backends = space.gateway("Backend");
+    let how = kube::api::PostParams { dry_run: true, ..Default::default() };
+    let probe: kube::api::DynamicObject = serde_json::from_value(backend("ai.example")).expect("an object");
+    let mut tries = 0;
+    while backends.create(&how, &probe).await.expect("it is taken").data["spec"]["endpoints"][0]["fqdn"]["port"]
+        != 8443
+    {
+        tries += 1;
+        assert!(tries < 300, "the policy is not in force");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    let target = space.target().await;
+    apply(&target, &providers(1, &[("ai", "ai.example")])).await;
+    let slots = [(ConfigType::Providers, 1, "sum-1".to_owned())];
+    assert_eq!(observed(&target).await, slots);
+}

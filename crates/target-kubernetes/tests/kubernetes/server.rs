@@ -31,7 +31,7 @@ const GATEWAY_KINDS: [(&str, &str, &str, &str); 10] = [
     ("aigateway.envoyproxy.io", "v1beta1", "MCPRoute", "mcproutes"),
 ];
 
-/// A server; its data goes when the test program ends.
+/// A server; its folder goes when the test program ends.
 struct Server {
     folder: PathBuf,
     /// The server ends when its standard input does.
@@ -80,7 +80,7 @@ fn start() -> Server {
     let log = std::fs::File::create(folder.join("log")).expect("a log");
     let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
     let process = Command::new(program())
-        .arg(folder.join("etcd"))
+        .arg(&folder)
         .args([
             "--bind-address=127.0.0.1",
             "--authorization-mode=RBAC",

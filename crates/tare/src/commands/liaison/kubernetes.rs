@@ -21,7 +21,7 @@ pub(super) struct Kubernetes {
     /// The Gateway of the namespace that routes belong to.
     #[arg(long, value_name = "NAME", default_value = "agentrouter")]
     gateway: String,
-    /// Tells several data planes of one namespace apart; replicas of a worker share it.
+    /// Tells the objects of several workers in one namespace apart; replicas of a worker share it.
     #[arg(long, value_name = "NAME", default_value = "default")]
     instance: String,
     /// An image with Helm, for upgrades of the data plane; without it, this worker does not upgrade.
@@ -70,20 +70,20 @@ impl Kubernetes {
     }
 
     /// Uses a namespace.
-    pub(super) async fn open(self, namespace: &str) -> Result<KubernetesTarget, Failure> {
-        let access = match self.kubeconfig {
-            Some(path) => Access::Kubeconfig { path, context: self.context },
+    pub(super) async fn open(&self, namespace: &str) -> Result<KubernetesTarget, Failure> {
+        let access = match &self.kubeconfig {
+            Some(path) => Access::Kubeconfig { path: path.clone(), context: self.context.clone() },
             None => Access::InCluster,
         };
-        let gateway = GatewayOptions::Existing { name: self.gateway, namespace: None };
+        let gateway = GatewayOptions::Existing { name: self.gateway.clone(), namespace: None };
         let mut options = KubernetesOptions::new(namespace, Options { gateway, ..Options::default() });
-        options.instance = self.instance;
-        options.upgrade = self.helm_image.map(|image| UpgradeOptions {
+        options.instance.clone_from(&self.instance);
+        options.upgrade = self.helm_image.clone().map(|image| UpgradeOptions {
             image,
-            release: self.helm_release,
-            chart: self.helm_chart,
-            registries: self.helm_registry.into_iter().map(|Place(registry)| registry).collect(),
-            service_account: self.helm_service_account,
+            release: self.helm_release.clone(),
+            chart: self.helm_chart.clone(),
+            registries: self.helm_registry.iter().map(|Place(registry)| registry.clone()).collect(),
+            service_account: self.helm_service_account.clone(),
             timeout: Duration::from_secs(self.helm_timeout),
         });
         KubernetesTarget::connect(&access, options).await.map_err(Failure::usage)

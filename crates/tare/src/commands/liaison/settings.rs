@@ -59,9 +59,9 @@ mod tests {
         assert_eq!(TargetSpec::AgentRouter("/a".into()).to_string(), "agent-router:/a");
         let gateway = TargetSpec::Kubernetes("gateway".to_owned());
         assert_eq!(gateway.to_string().parse(), Ok(gateway));
-        for wrong in
-            ["", "dir", "dir:", "agent-router:", "kubernetes", "kubernetes:", "./slots", "file:/a", "DIR:/a"]
-        {
+        let wrong =
+            ["", "dir", "dir:", "agent-router:", "kubernetes", "kubernetes:", "./slots", "file:/a", "DIR:/a"];
+        for wrong in wrong {
             assert!(wrong.parse::<TargetSpec>().is_err(), "{wrong}");
         }
     }
