@@ -27,6 +27,14 @@ impl Presence {
         }
     }
 
+    /// Notes that a stream of a worker has ended. Where another one of it is open, that will tell of it again.
+    pub(crate) fn forget_watcher(&self, workspace: Id<Workspace>, worker: &str) {
+        if !worker.is_empty() {
+            let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+            watching.remove(&(workspace, worker.to_owned()));
+        }
+    }
+
     /// Writes what was noted, in a statement for all workspaces. What cannot be written is noted again, except for
     /// renewals: a worker that still watches is noted again anyway.
     pub async fn flush(&self, db: &Db) -> Result<(), StorageError> {

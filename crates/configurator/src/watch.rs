@@ -164,6 +164,13 @@ pub(crate) async fn start(
     Ok(stream::unfold(stream, Stream::next).boxed())
 }
 
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // A worker that went away would else be taken for one that still reads, until the next flush.
+        self.presence.forget_watcher(self.workspace, &self.worker);
+    }
+}
+
 impl Stream {
     /// The next message, and the stream behind it. An error is the last one.
     async fn next(mut self) -> Option<(Result<pb::WatchPendingEventsResponse, Status>, Self)> {
