@@ -25,6 +25,10 @@ const EXHAUSTED: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(30);
 /// The same, once the server stops: for those whose first bytes are on their way.
 const LAST_CALL: Duration = Duration::from_millis(500);
+/// How long to wait for the rest of a preface before looking again, at first and at most: who sends one byte and waits
+/// shall not keep the server busy.
+const PEEK: Duration = Duration::from_millis(1);
+const PEEK_MAX: Duration = Duration::from_millis(100);
 /// What an HTTP/2 client sends first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -107,11 +111,13 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, drain: 
 async fn speaks(stream: &TcpStream, drain: &CancellationToken) -> bool {
     let begins = async {
         let mut begun = [0; PREFACE.len()];
+        let mut pause = PEEK;
         loop {
             match stream.peek(&mut begun).await {
                 Ok(0) | Err(_) => return false,
                 Ok(length) if length < PREFACE.len() && PREFACE.starts_with(&begun[..length]) => {
-                    sleep(Duration::from_millis(1)).await;
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PEEK_MAX);
                 }
                 Ok(_) => return true,
             }

@@ -71,8 +71,7 @@ pub async fn start(config: Config) -> Result<Running> {
 
     let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = metrics_listener {
-        let serving = axum::serve(listener, metrics::open(&deps.db));
-        let serving = serving.with_graceful_shutdown(stop.clone().cancelled_owned());
+        let serving = listen::serve(listener, metrics::open(&deps.db), stop.clone());
         jobs.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "metrics are not served any more");
@@ -113,7 +112,14 @@ impl Running {
             tracing::warn!("calls were still under way after {} s and are cut off", DRAIN.as_secs());
             self.serving.abort();
         }
-        while self.jobs.join_next().await.is_some() {}
+        let ended = async { while self.jobs.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, ended).await.is_err() {
+            tracing::warn!(
+                "background jobs were still under way after {} s and are cut off",
+                DRAIN.as_secs()
+            );
+            self.jobs.shutdown().await;
+        }
         self.db.close().await;
         self.exporter.stop().await;
         if let Ok(served) = outcome {
