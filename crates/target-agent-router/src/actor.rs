@@ -165,8 +165,22 @@ impl Actor {
         if new.is_empty() {
             return;
         }
-        if let Err(rejected) = self.change_to(&plan).await {
-            return refuse(new, &rejected);
+        match self.change_to(&plan).await {
+            Ok(()) => {}
+            // What came up before comes up still, so it is the content; of several changes, one by one will tell whose.
+            Err(Failure::Refused(_)) if self.process.is_some() && new.len() > 1 => {
+                for change in new {
+                    Box::pin(self.make(vec![change])).await;
+                }
+                return;
+            }
+            Err(Failure::Refused(why)) if self.process.is_some() => {
+                return refuse(new, &Rejected::permanent(why));
+            }
+            // Where nothing comes up, it may as well be the machine.
+            Err(Failure::Refused(why) | Failure::Environment(why)) => {
+                return refuse(new, &Rejected::transient(why));
+            }
         }
         self.plan = Some(plan.clone());
         self.state = next;
@@ -177,34 +191,39 @@ impl Actor {
     }
 
     /// Runs a plan, or what ran before.
-    async fn change_to(&mut self, plan: &Plan) -> Result<(), Rejected> {
+    async fn change_to(&mut self, plan: &Plan) -> Result<(), Failure> {
         let same = self.plan.as_ref().is_some_and(|running| running.means(plan));
         if self.options.mode == Mode::WriteOnly || same && self.process.is_some() {
             return self.files.write_config(&plan.text).map_err(|error| {
                 // An error of the system names no path by itself.
-                Rejected::transient(format!("cannot write the file: {error}"))
+                Failure::Environment(format!("cannot write the file: {error}"))
             });
         }
         let began = Instant::now();
         if let Some(process) = self.process.take() {
             process.stop(self.options.drain).await;
         }
+        // Starting what would be ended at once only makes a stop take longer.
+        let stops = || Failure::Environment("the worker stops".to_owned());
+        if self.stop.is_cancelled() {
+            return Err(stops());
+        }
         let Err(failure) = self.start(plan).await else {
             let took_ms = began.elapsed().as_millis();
             tracing::info!(took_ms, "changed");
             return Ok(());
         };
-        let rejected = match failure {
-            Failure::Environment(why) => Rejected::transient(why),
-            Failure::Refused(why) => Rejected::permanent(why),
-        };
-        tracing::error!("a change did not come up: {rejected}");
+        if self.stop.is_cancelled() {
+            return Err(stops());
+        }
+        let (Failure::Environment(why) | Failure::Refused(why)) = &failure;
+        tracing::error!("a change did not come up: {why}");
         if self.plan.is_some() || !self.state.is_empty() {
             self.start_again().await;
         } else {
-            self.down.send_replace(Some(rejected.message().to_owned()));
+            self.down.send_replace(Some(why.clone()));
         }
-        Err(rejected)
+        Err(failure)
     }
 }
 

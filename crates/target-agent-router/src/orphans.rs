@@ -17,8 +17,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Ends every `aigw` that reads this folder's file and every Envoy that was started from it. They are known by their
 /// command lines, in which those paths stand: a number in a file could be another process by now. Only Linux shows
 /// them; elsewhere the ports that they hold are what is told.
-pub(crate) async fn end(files: &Files, aigw: &Path) {
-    let ours = Ours { aigw: aigw.file_name(), config: &files.config(), envoy: &files.envoy };
+pub(crate) async fn end(files: &Files) {
+    let ours = Ours { config: &files.config(), envoy: &files.envoy };
     for signal in [Signal::TERM, Signal::KILL] {
         for look in 0..LOOKS {
             let orphans = ours.find();
@@ -39,7 +39,6 @@ pub(crate) async fn end(files: &Files, aigw: &Path) {
 
 /// What the command lines of a folder's processes have in them.
 struct Ours<'a> {
-    aigw: Option<&'a OsStr>,
     config: &'a Path,
     envoy: &'a Path,
 }
@@ -57,10 +56,9 @@ impl Ours<'_> {
 
     fn has(&self, line: &[u8]) -> bool {
         let words: Vec<&OsStr> = line.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
-        // A script stands behind the program that reads it.
-        let is_aigw = words.iter().take(2).any(|word| Path::new(word).file_name() == self.aigw);
-        let runs = words.contains(&OsStr::new("run")) && words.contains(&self.config.as_os_str());
-        words.first().is_some_and(|program| *program == self.envoy.as_os_str()) || is_aigw && runs
+        // Its program's name does not count: it may have been a link that leads elsewhere now.
+        let runs = words.windows(2).any(|words| words == [OsStr::new("run"), self.config.as_os_str()]);
+        words.first().is_some_and(|program| *program == self.envoy.as_os_str()) || runs
     }
 }
 
@@ -71,7 +69,6 @@ mod tests {
     #[test]
     fn known_by_the_folder() {
         let ours = Ours {
-            aigw: Some(OsStr::new("aigw")),
             config: Path::new("/d/config.yaml"),
             envoy: Path::new("/d/data/envoy-versions/1/bin/envoy"),
         };
@@ -80,7 +77,8 @@ mod tests {
         assert!(has("/bin/sh\0/opt/aigw\0run\0/d/config.yaml\0"));
         assert!(has("/d/data/envoy-versions/1/bin/envoy\0--config-yaml\0x\0"));
         assert!(!has("/opt/bin/aigw\0run\0/other/config.yaml\0"));
-        assert!(!has("/usr/bin/vi\0run\0/d/config.yaml\0"));
+        assert!(has("/opt/bin/aigw-1.2\0run\0/d/config.yaml\0"));
+        assert!(!has("/usr/bin/vi\0/d/config.yaml\0run\0"));
         assert!(!has("/usr/bin/envoy\0/d/data/envoy-versions/1/bin/envoy\0"));
         assert!(!has(""));
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const END: Duration = Duration::from_secs(10);
 /// How many lines of what it wrote are kept for the log of a failure.
 const TAIL: usize = 20;
+/// The longest line, in bytes; a longer one counts as several.
+const LINE_MAX: u64 = 64 << 10;
 /// What its line begins with that tells the port of Envoy's administration.
 const LISTENING: &str = "Envoy AI Gateway listening on ";
 
@@ -38,7 +40,6 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    group: Option<Pid>,
     written: Arc<Mutex<Written>>,
     readers: JoinSet<()>,
     data_port: u16,
@@ -56,7 +57,7 @@ struct Written {
 impl Process {
     /// Starts it, where nothing of an earlier one is left and its ports are free.
     pub(crate) async fn start(options: &AgentRouterOptions, files: &Files) -> Result<Self, Failure> {
-        orphans::end(files, &options.aigw).await;
+        orphans::end(files).await;
         files
             .clean()
             .map_err(|error| Failure::Environment(format!("cannot clean the folder: {}", error.kind())))?;
@@ -75,8 +76,7 @@ impl Process {
         if let Some(stdout) = child.stdout.take() {
             readers.spawn(read(stdout, Arc::clone(&written)));
         }
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Ok(Self { child, group, written, readers, data_port: data, admin_port: admin })
+        Ok(Self { child, written, readers, data_port: data, admin_port: admin })
     }
 
     /// Waits until it serves: Envoy is live, the port of clients answers, and its own administration is well.
@@ -162,8 +162,6 @@ impl Process {
                 break;
             }
         }
-        // Whatever of the group is left, such as an Envoy that did not hear of it.
-        self.signal(Signal::KILL);
     }
 
     async fn drain(&self, within: Duration) {
@@ -181,8 +179,9 @@ impl Process {
         }
     }
 
+    /// Only while its end was not seen: the number could be another group's by then.
     fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
+        if let Some(group) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
             // It may have ended.
             let _ = kill_process_group(group, signal);
         }
@@ -218,18 +217,22 @@ fn command(options: &AgentRouterOptions, files: &Files) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // A group of its own: a Ctrl-C at a terminal is for the worker, which lets open requests end, and what is
-        // left of the group can be ended as one.
+        // A group of its own: a Ctrl-C at a terminal is for the worker, which lets open requests end. Envoy gets
+        // another one from `aigw`, and ends with it.
         .process_group(0)
         .kill_on_drop(true);
     command
 }
 
+/// Reads on to the end, whatever is in it: `aigw` would die of an output that nobody reads.
 async fn read(output: impl AsyncRead + Unpin, written: Arc<Mutex<Written>>) {
-    let mut lines = BufReader::new(output).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        tracing::debug!("aigw: {line}");
-        written.lock().unwrap_or_else(PoisonError::into_inner).add(line);
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    while let Ok(1..) = (&mut output).take(LINE_MAX).read_until(b'\n', &mut line).await {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        tracing::debug!("aigw: {text}");
+        written.lock().unwrap_or_else(PoisonError::into_inner).add(text);
+        line.clear();
     }
 }
 

@@ -68,17 +68,18 @@ impl State {
             host_envoy,
         };
         let to = Options { gateway, routes: Routes::Few, ..Options::default() };
-        let Rendered { mut resources, mut rejected } = render(&snapshot, &to);
-        if before.is_some_and(|before| keep(&mut snapshot, &before.snapshot, &rejected)) {
-            let again = render(&snapshot, &to);
-            resources = again.resources;
-            let new = again.rejected.into_iter().filter(|new| {
-                !rejected
-                    .iter()
-                    .any(|old| (old.config_type, &old.resource) == (new.config_type, &new.resource))
-            });
-            let new: Vec<Rejection> = new.collect();
-            rejected.extend(new);
+        let Rendered { mut resources, rejected: mut refused } = render(&snapshot, &to);
+        let mut rejected = refused.clone();
+        // What is kept of one may be in the way of another, which then is kept as well. None is kept twice.
+        while before.is_some_and(|before| keep(&mut snapshot, &before.snapshot, &refused)) {
+            Rendered { resources, rejected: refused } = render(&snapshot, &to);
+            for new in &refused {
+                let same =
+                    |old: &Rejection| (old.config_type, &old.resource) == (new.config_type, &new.resource);
+                if !rejected.iter().any(same) {
+                    rejected.push(new.clone());
+                }
+            }
         }
         let text = to_file(&resources)?;
         for resource in &mut resources {

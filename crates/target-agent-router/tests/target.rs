@@ -13,7 +13,7 @@ use agentrouter_api::configurator::configuration::Payload;
 use agentrouter_api::configurator::{
     ConfigType, Configuration, ProviderConfig, ProvidersPayload, ProxyUrlPayload, UserKeysPayload,
 };
-use agentrouter_liaison::Target;
+use agentrouter_liaison::{Rejected, Target};
 use agentrouter_target_agent_router::{AgentRouterOptions, AgentRouterTarget, Mode, OpenError, Ports};
 use tokio::time::{Instant, sleep};
 
@@ -193,7 +193,8 @@ async fn a_file_that_does_not_come_up_is_followed_by_the_last_that_did() {
     let folder = Folder::new();
     let target = folder.open();
     let refused = target.apply(&providers(1, &["exit-at-once"])).await.unwrap_err();
-    assert!(refused.is_permanent() && refused.message().contains("status 3"), "{refused}");
+    // Nothing came up before, so it may as well be the machine.
+    assert!(!refused.is_permanent() && refused.message().contains("status 3"), "{refused}");
     assert!(target.observed().await.is_err());
 
     target.apply(&providers(2, &["good"])).await.unwrap();
@@ -202,6 +203,13 @@ async fn a_file_that_does_not_come_up_is_followed_by_the_last_that_did() {
     assert!(refused.is_permanent(), "{refused}");
     assert!(folder.config().contains("good") && !folder.config().contains("exit-at-once"));
     assert_eq!((folder.starts(), versions(&target).await), (starts + 2, vec![(1, 2)]));
+
+    // Of changes that arrive together, only the one at fault is refused.
+    let (bad, good) = (providers(4, &["exit-at-once"]), proxy_url(1));
+    let (bad, good) = tokio::join!(target.apply(&bad), target.apply(&good));
+    assert!(bad.as_ref().is_err_and(Rejected::is_permanent), "{bad:?}");
+    assert_eq!(good.unwrap().version, 1);
+    assert_eq!(versions(&target).await, [(1, 2), (4, 1)]);
     target.stop().await;
 }
 
