@@ -23,8 +23,10 @@ pub(crate) struct Kind {
 }
 
 /// Kinds that routes and policies refer to, in the order in which they are made. What is not named follows, routes
-/// last.
-const FIRST: [&str; 5] = ["Secret", "EnvoyProxy", "Gateway", "Backend", "AIServiceBackend"];
+/// last. How a backend is spoken to comes before the backend: a key must not go out in clear text while a provider
+/// moves to https.
+const FIRST: [&str; 6] =
+    ["Secret", "EnvoyProxy", "Gateway", "BackendTLSPolicy", "Backend", "AIServiceBackend"];
 
 impl Kind {
     /// Every kind of this target. What belongs to the whole cluster, such as the class of a gateway, is left to those

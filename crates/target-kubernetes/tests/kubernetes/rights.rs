@@ -1,4 +1,4 @@
-//! The rights of a worker, as deploy/kubernetes/liaison.yaml gives them.
+//! The rights of a worker, as the files in deploy/kubernetes give them.
 
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use crate::apply::{apply, observed};
 use crate::content::{no_providers, providers, servers};
 use crate::server::{Space, access};
 
-const MANIFESTS: &str = include_str!("../../../../deploy/kubernetes/liaison.yaml");
+const LIAISON: &str = include_str!("../../../../deploy/kubernetes/liaison.yaml");
+const UPGRADES: &str = include_str!("../../../../deploy/kubernetes/upgrades.yaml");
 
-async fn install(space: &Space) {
-    for manifest in serde_saphyr::from_multiple::<Value>(MANIFESTS).expect("YAML") {
+async fn install(space: &Space, manifests: &str) {
+    for manifest in serde_saphyr::from_multiple::<Value>(manifests).expect("YAML") {
         match manifest["kind"].as_str().expect("a kind") {
             "ServiceAccount" => space.create(&space.api::<ServiceAccount>(), manifest).await,
             "Role" => space.create(&space.api::<Role>(), manifest).await,
@@ -59,7 +60,7 @@ async fn the_role_is_enough() {
     assert!(!rejected.is_permanent(), "rights can be given");
     assert!(rejected.message().contains("forbidden"), "{rejected}");
 
-    install(&space).await;
+    install(&space, LIAISON).await;
     for _ in 0..100 {
         if target.observed().await.is_ok() {
             break;
@@ -85,9 +86,17 @@ async fn the_role_is_enough() {
         credentials: Vec::new(),
         persist_credentials: false,
     };
-    upgrader.start(&upgrade).await.expect("it starts");
+    assert!(target.doctor().observe().await.is_some());
+    let rejected = upgrader.start(&upgrade).await.expect_err("whoever may make Jobs may do much");
+    assert!(rejected.message().contains("forbidden"), "{rejected}");
+    install(&space, UPGRADES).await;
+    for _ in 0..100 {
+        if upgrader.start(&upgrade).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert!(matches!(upgrader.state("evt_1").await, Ok(UpgradeState::Running { .. })));
     upgrader.cancel("evt_1").await.expect("it is cancelled");
     assert!(matches!(upgrader.state("evt_1").await, Ok(UpgradeState::Cancelled { .. })));
-    assert!(target.doctor().observe().await.is_some());
 }
