@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use agentrouter_api::providers as providers_pb;
@@ -135,13 +135,16 @@ pub(super) async fn show(demo: &Demo, programs: Programs) -> Result<Shown> {
     let mut options = AgentRouterOptions::new(&folder, programs.aigw);
     options.envoy = programs.envoy;
     let target = AgentRouterTarget::open(options)?;
+    let upstream_url = upstream.base_url();
+    let gateway = Gateway { target: target.clone(), _upstream: upstream };
+    *demo.gateway.lock().unwrap_or_else(PoisonError::into_inner) = Some(gateway);
     let worker = Worker::new(WorkerConfig::new(&demo.base_url, Token::new(token)), Arc::new(target.clone()))?;
     #[expect(clippy::disallowed_methods, reason = "the caller awaits it")]
     let worker = tokio::spawn(worker.run(demo.stop.clone()));
     say(&format!("a worker runs Agent Router in {}", folder.display()))?;
 
     let changed = Instant::now();
-    put_provider(&mut providers, &upstream).await?;
+    put_provider(&mut providers, &upstream_url).await?;
     say(&format!("provider {PROVIDER} now serves {MODEL}; waiting for Agent Router to serve it"))?;
     converged(&mut workspaces).await?;
     say(&format!("applied {} after the call", millis(changed)))?;
@@ -156,16 +159,16 @@ pub(super) async fn show(demo: &Demo, programs: Programs) -> Result<Shown> {
          curl -s http://127.0.0.1:1975/v1/chat/completions -H 'Content-Type: application/json' \
          -d '{{\"model\": \"{MODEL}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hi\"}}]}}'"
     ))?;
-    Ok(Shown { worker, gateway: Some(Gateway { target, _upstream: upstream }), provider: PROVIDER })
+    Ok(Shown { worker, provider: PROVIDER })
 }
 
 /// Creates the provider, or in a kept data dir tells where its upstream is now.
-async fn put_provider(providers: &mut ProvidersServiceClient<Api>, upstream: &Upstream) -> Result<()> {
+async fn put_provider(providers: &mut ProvidersServiceClient<Api>, base_url: &str) -> Result<()> {
     let create = providers_pb::CreateProviderRequest {
         customer_id: CUSTOMER.to_owned(),
         provider_id: PROVIDER.to_owned(),
         schema: providers_pb::ProviderSchema::Openai.into(),
-        base_url: upstream.base_url(),
+        base_url: base_url.to_owned(),
         models: vec![MODEL.to_owned()],
         api_key: upstream::KEY.to_owned(),
         ..Default::default()
@@ -175,7 +178,7 @@ async fn put_provider(providers: &mut ProvidersServiceClient<Api>, upstream: &Up
             let update = providers_pb::UpdateProviderRequest {
                 customer_id: CUSTOMER.to_owned(),
                 provider_id: PROVIDER.to_owned(),
-                base_url: Some(upstream.base_url()),
+                base_url: Some(base_url.to_owned()),
                 ..Default::default()
             };
             providers.update_provider(update).await?;

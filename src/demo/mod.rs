@@ -7,7 +7,7 @@ mod upstream;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use agentrouter_api::configurator::ConfigType;
@@ -32,6 +32,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::config::{Config, Observability, Secrets, StoreConfig};
+use crate::server::Signals;
 use crate::{server, store, telemetry};
 
 /// How long the loop may take to converge.
@@ -66,6 +67,8 @@ pub struct DemoArgs {
 /// Where the loop does not converge in time, or anything on the way fails.
 pub async fn run(args: DemoArgs) -> Result<()> {
     telemetry::start(&args.log)?;
+    // From the beginning: a data plane has to be ended however far the demo came.
+    let mut signals = Signals::catch()?;
     let temporary = tempfile::tempdir().context("a temporary folder")?;
     let data_dir = args.data_dir.unwrap_or_else(|| temporary.path().to_owned());
     let programs = match args.data_plane {
@@ -78,22 +81,39 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     let base_url = format!("http://{}", running.address);
     say(&format!("server ready after {} at {base_url} (SQLite in {})", millis(started), data_dir.display()))?;
 
-    let demo = Demo { base_url, key, data_dir, stop: CancellationToken::new() };
-    let shown = match programs {
-        Some(programs) => within(data_plane::CONVERGE, data_plane::show(&demo, programs)).await,
-        None => within(CONVERGE, show(&demo)).await,
+    let demo = Demo { base_url, key, data_dir, stop: CancellationToken::new(), gateway: Mutex::default() };
+    let shown = async {
+        match programs {
+            Some(programs) => within(data_plane::CONVERGE, data_plane::show(&demo, programs)).await,
+            None => within(CONVERGE, show(&demo)).await,
+        }
     };
-    let shown = shown?;
-    if !args.once {
-        say(&hints(&demo, shown.provider))?;
-        server::signalled().await;
-    }
+    let outcome = tokio::select! {
+        shown = shown => {
+            match shown {
+                Ok(shown) if args.once => Ok(Some(shown.worker)),
+                Ok(shown) => {
+                    let told = say(&hints(&demo, shown.provider));
+                    signals.received().await;
+                    told.map(|()| Some(shown.worker))
+                }
+                Err(error) => Err(error),
+            }
+        }
+        () = signals.received() => Ok(None),
+    };
     demo.stop.cancel();
-    shown.worker.await.context("the worker")?;
-    if let Some(gateway) = shown.gateway {
+    let outcome = match outcome {
+        Ok(Some(worker)) => worker.await.context("the worker"),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    let gateway = demo.gateway.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(gateway) = gateway {
         gateway.stop().await;
     }
-    running.stop().await
+    running.stop().await?;
+    outcome
 }
 
 /// What a demo runs on.
@@ -102,12 +122,13 @@ struct Demo {
     key: Secret,
     data_dir: PathBuf,
     stop: CancellationToken,
+    /// The data plane, once it runs.
+    gateway: Mutex<Option<data_plane::Gateway>>,
 }
 
 /// What a demo that was shown leaves running.
 struct Shown {
     worker: tokio::task::JoinHandle<()>,
-    gateway: Option<data_plane::Gateway>,
     /// A provider to try things with.
     provider: &'static str,
 }
@@ -219,7 +240,7 @@ async fn show(demo: &Demo) -> Result<Shown> {
     }
     let status = converged(&mut workspaces).await?;
     say(&table(&status, &held)?)?;
-    Ok(Shown { worker, gateway: None, provider: "openai" })
+    Ok(Shown { worker, provider: "openai" })
 }
 
 async fn create_tenant(channel: Channel, bearer: Bearer) -> Result<()> {

@@ -47,13 +47,20 @@ struct Shared {
     speaks: Speaks,
     status: AtomicU16,
     calls: Mutex<Vec<Call>>,
+    ever: Mutex<Vec<Call>>,
 }
 
 impl Fake {
     pub(crate) async fn start(name: &'static str, speaks: Speaks) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { name, speaks, status: AtomicU16::new(200), calls: Mutex::default() });
+        let shared = Arc::new(Shared {
+            name,
+            speaks,
+            status: AtomicU16::new(200),
+            calls: Mutex::default(),
+            ever: Mutex::default(),
+        });
         let app = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let mut serving = JoinSet::new();
         serving.spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -73,6 +80,11 @@ impl Fake {
     pub(crate) fn take(&self) -> Vec<Call> {
         std::mem::take(&mut *self.shared.calls.lock().unwrap())
     }
+
+    /// All that it was ever sent.
+    pub(crate) fn ever(&self) -> Vec<Call> {
+        self.shared.ever.lock().unwrap().clone()
+    }
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -80,6 +92,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let body: Bytes = to_bytes(body, 1 << 20).await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let call = Call { path: head.uri.path().to_owned(), headers: head.headers, body: body.clone() };
+    shared.ever.lock().unwrap().push(call.clone());
     shared.calls.lock().unwrap().push(call);
     let status = StatusCode::from_u16(shared.status.load(Ordering::Relaxed)).unwrap();
     if !status.is_success() {

@@ -114,10 +114,13 @@ async fn changes_decide_where_requests_go(db: TestDb) {
     assert!(std::fs::read_to_string(folder.join("config.yaml")).unwrap().contains("https://ai.example.com"));
     assert_eq!(processes(&folder, "aigw"), before);
     for fake in [&first, &second, &claude, &tools] {
-        let sent = format!("{:?}", fake.take());
+        let sent = fake.ever();
+        assert!(!sent.is_empty(), "every one was called");
+        let sent = format!("{sent:?}");
         assert!(!sent.contains(CLIENT_KEY), "the client's key reached an upstream: {sent}");
     }
 
+    assert_eq!((processes(&folder, "aigw").len(), processes(&folder, "envoy").len()), (1, 1));
     worker.stop().await;
     assert!(processes(&folder, "aigw").is_empty() && processes(&folder, "envoy").is_empty());
     program.kill().await;
