@@ -52,6 +52,10 @@ pub(crate) struct Client {
     contact: Mutex<Option<Instant>>,
     /// Counts the tokens that it called with.
     token: AtomicU64,
+    /// How many calls the server has taken the token of.
+    passes: AtomicU64,
+    /// The newest token that it took, counted from 1.
+    good: AtomicU64,
 }
 
 /// Calls a method of the configurator, and takes the message out of its answer.
@@ -76,6 +80,8 @@ impl Client {
             lease,
             contact: Mutex::new(None),
             token: AtomicU64::new(0),
+            passes: AtomicU64::new(0),
+            good: AtomicU64::new(0),
         }
     }
 
@@ -88,6 +94,22 @@ impl Client {
     /// Which of its tokens it calls with.
     pub(crate) fn token(&self) -> u64 {
         self.token.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the server took one of the tokens.
+    pub(crate) fn passed(&self, token: u64) {
+        self.passes.fetch_add(1, Ordering::Relaxed);
+        self.good.fetch_max(token + 1, Ordering::Relaxed);
+    }
+
+    /// How many calls the server has taken the token of.
+    pub(crate) fn passes(&self) -> u64 {
+        self.passes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server has taken the token it calls with now.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.good.load(Ordering::Relaxed) > self.token()
     }
 
     /// When the server last answered a call as asked.
@@ -255,6 +277,7 @@ impl Client {
             Ok(answer) => {
                 let answer = answer.map_err(|status| Failure::from(status).with_token(token))?;
                 self.touch();
+                self.passed(token);
                 Ok(answer)
             }
             Err(_) => Err(late(limit)),

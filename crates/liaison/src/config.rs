@@ -17,6 +17,8 @@ const WAIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_m
 const LEASE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(15);
 /// How many slots may be worked on at once: a server takes 200 calls on a connection.
 const CONCURRENCY: RangeInclusive<usize> = 1..=150;
+/// The longest pause: more than anybody wants, and far from where times overflow.
+const PAUSE_MAX: Duration = Duration::from_hours(24 * 365);
 /// The longest worker id, in characters.
 const WORKER_ID_MAX: usize = 255;
 
@@ -126,6 +128,17 @@ impl WorkerConfig {
         ] {
             violations.require(!pause.is_zero(), field, "must be more than 0");
         }
+        for (field, pause) in [
+            ("backoff_max", self.backoff_max),
+            ("refused_pause", self.refused_pause),
+            ("safety_poll", self.safety_poll),
+            ("doctor_interval", self.doctor_interval),
+            ("sweep_interval", self.sweep_interval),
+            ("stop_grace", self.stop_grace),
+            ("upgrade_poll", self.upgrade_poll),
+        ] {
+            violations.require(pause <= PAUSE_MAX, field, "must be at most 365 days");
+        }
         let header = self.token.header();
         violations.require(header.is_some(), "token", "must be one line of visible ASCII characters");
         let endpoint = self.endpoint();
@@ -220,6 +233,14 @@ mod tests {
             fields,
             ["base_url", "worker_id", "wait", "lease", "backoff_min", "concurrency", "upgrade_poll", "token"]
         );
+    }
+
+    #[test]
+    fn pauses_that_no_clock_reaches_are_refused() {
+        let config = WorkerConfig { safety_poll: Duration::MAX, stop_grace: Duration::MAX, ..config() };
+        let fault = config.check().map(|_| ()).expect_err("they are too long");
+        let fields: Vec<_> = fault.violations().iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(fields, ["safety_poll", "stop_grace"]);
     }
 
     #[test]

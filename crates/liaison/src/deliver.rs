@@ -84,7 +84,7 @@ impl Run {
             claim_token: claim.claim_token,
             ..Default::default()
         };
-        let report = match done {
+        let mut report = match done {
             Ok(Done::Applied { applied, deleted }) => {
                 completion.success = true;
                 completion.applied_version = applied.version;
@@ -103,7 +103,7 @@ impl Run {
                 Report::Applied { event_id, slot, version: 0, deleted: false, latency, rejected: Vec::new() }
             }
             Err(Undone::Rejected(rejected)) => {
-                rejected.message().clone_into(&mut completion.error_message);
+                completion.error_message = plain(rejected.message());
                 completion.permanent = rejected.is_permanent();
                 Report::Failed {
                     event_id,
@@ -122,7 +122,7 @@ impl Run {
             }
         };
         let stale = |message| Report::Stale { event_id: event.id.clone(), slot: Slot::from(event), message };
-        match self.patiently(lease.until(), || self.client().complete(completion.clone())).await {
+        match self.complete(&mut completion, &mut report, event, &lease).await {
             Ok(true) => {
                 if let Report::Applied { slot, version, .. } = &report
                     && *version > 0
@@ -133,7 +133,49 @@ impl Run {
             }
             Ok(false) => Ok(stale("the server did not take the result".to_owned())),
             Err(failure) if failure.is_stale() => Ok(stale(failure.message)),
+            // Said again it would be refused again. The claim runs out, and the server counts the attempt.
+            Err(failure) if failure.code == Code::InvalidArgument => Ok(stale(failure.message)),
             Err(failure) => Err(failure),
+        }
+    }
+
+    /// Completes an event, with less and less where the server does not take what is said of it.
+    async fn complete(
+        &self,
+        completion: &mut CompleteEventRequest,
+        report: &mut Report,
+        event: &ConfigurationEvent,
+        lease: &Lease<'_>,
+    ) -> Result<bool, Failure> {
+        let mut may_fail = true;
+        loop {
+            let until = lease.until();
+            match self.patiently(until, || self.client().complete(completion.clone())).await {
+                Err(failure) if failure.code == Code::InvalidArgument && may_fail => {
+                    tracing::warn!(event.id, "the server does not take the result: {}", failure.message);
+                    if !std::mem::take(&mut completion.resources).is_empty() {
+                        continue;
+                    }
+                    may_fail = false;
+                    let message = format!("the server does not take the result: {}", failure.message);
+                    *completion = CompleteEventRequest {
+                        event_id: event.id.clone(),
+                        claim_token: lease.token.clone(),
+                        error_message: plain(&message),
+                        permanent: true,
+                        ..Default::default()
+                    };
+                    *report = Report::Failed {
+                        event_id: event.id.clone(),
+                        slot: Slot::from(event),
+                        version: event.version,
+                        attempt: event.attempt + 1,
+                        message: completion.error_message.clone(),
+                        permanent: true,
+                    };
+                }
+                decided => return decided,
+            }
         }
     }
 
@@ -270,12 +312,19 @@ fn resources(mut results: Vec<ResourceResult>) -> Vec<ResourceResult> {
     results.sort_by_key(|result| result.applied);
     results.truncate(RESOURCES_MAX);
     for result in &mut results {
+        (result.resource, result.reason) = (plain(&result.resource), plain(&result.reason));
         if let Some((end, _)) = result.resource.char_indices().nth(RESOURCE_NAME_MAX) {
             result.resource.truncate(end);
         }
         result.reason.truncate(result.reason.floor_char_boundary(RESOURCE_REASON_MAX));
     }
     results
+}
+
+/// A text without the control characters that the server refuses.
+fn plain(text: &str) -> String {
+    let is_refused = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+    text.replace(is_refused, "?")
 }
 
 fn rejected(results: &[ResourceResult]) -> Vec<RejectedResource> {
@@ -300,5 +349,7 @@ mod tests {
         let first = kept.first().expect("one");
         assert!(!first.applied && first.resource.chars().count() == 255 && first.reason.len() == 1024);
         assert_eq!(rejected(&kept).len(), 1);
+        let kept = resources(vec![result("a\u{1b}[31m\nb\u{85}".to_owned(), false)]);
+        assert_eq!(kept.first().map(|result| result.resource.as_str()), Some("a?[31m\nb?"));
     }
 }

@@ -107,6 +107,11 @@ impl Inbox {
         self.moved.notify_one();
     }
 
+    /// Whether an event is being worked on.
+    pub(crate) fn is_begun(&self, event_id: &str) -> bool {
+        self.state().begun.contains_key(event_id)
+    }
+
     /// Whether everything that was offered is claimed or done with.
     pub(crate) fn is_quiet(&self) -> bool {
         let state = self.state();

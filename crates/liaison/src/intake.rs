@@ -21,6 +21,8 @@ const EARLY: Duration = Duration::from_secs(30);
 const SILENT: Code = Code::Aborted;
 /// How many watches in a row may be cut before the worker polls instead.
 const CUTS_MAX: u32 = 3;
+/// How long a poll's events may wait for a place before the next poll: a cancel needs none.
+const CROWDED: Duration = Duration::from_secs(1);
 /// How long it polls before it tries to watch again.
 const POLLING: Duration = Duration::from_mins(10);
 
@@ -91,7 +93,9 @@ impl Run {
             opened = Box::pin(self.client().watch(&intake.cursor)) => opened,
         };
         let ended = match opened {
-            Ok(mut stream) => self.read(&mut stream, intake).await?.map(|failure| failure.with_token(token)),
+            Ok(mut stream) => {
+                self.read(&mut stream, token, intake).await?.map(|failure| failure.with_token(token))
+            }
             Err(failure) => Some(failure),
         };
         if self.stop.is_cancelled() {
@@ -107,7 +111,8 @@ impl Run {
             Code::OutOfRange | Code::InvalidArgument if !intake.cursor.is_empty() => {
                 tracing::debug!(code = failure.code_name(), "the cursor is of no use any more");
                 intake.cursor.clear();
-                Ok(Next::AtOnce)
+                // A server that refuses what it gave out would be asked without end.
+                Ok(Next::Soon)
             }
             Code::Unimplemented => {
                 self.poll_instead(intake, "the server, or what is in front of it, has no watch");
@@ -133,6 +138,7 @@ impl Run {
     async fn read(
         &self,
         stream: &mut Streaming<WatchPendingEventsResponse>,
+        token: u64,
         intake: &mut Intake,
     ) -> Result<Option<Failure>, Failure> {
         let mut patience = OPENING;
@@ -154,7 +160,9 @@ impl Run {
                 }
             };
             patience = SILENCE;
-            self.shared.watching.store(true, Ordering::Relaxed);
+            if !self.shared.watching.swap(true, Ordering::Relaxed) {
+                self.client().passed(token);
+            }
             self.contacted();
             intake.failures.reset();
             self.check_workspace(&message.events)?;
@@ -206,7 +214,11 @@ impl Run {
         // What is not claimed yet would be offered again at once.
         tokio::select! {
             () = self.stop.cancelled() => return Ok(Next::AtOnce),
-            () = self.inbox.quiet() => {}
+            waited = timeout(CROWDED, self.inbox.quiet()) => {
+                if waited.is_err() {
+                    return Ok(Next::AtOnce);
+                }
+            }
         }
         let (settled, is_working) = self.inbox.progress();
         Ok(if settled > before || is_working { Next::AtOnce } else { Next::Soon })

@@ -20,9 +20,11 @@ use crate::failure::Failure;
 use crate::inbox::{Claiming, Inbox};
 use crate::leases::Leases;
 use crate::metrics::{Metrics, Outcome};
+use crate::renewal::Refusals;
 use crate::report::Report;
 use crate::slot::Slot;
 use crate::token::Token;
+use crate::upgrading::Underway;
 use crate::worker::Worker;
 
 /// The longest pause after something that went through but brought nothing forward. Such things are rare with a server
@@ -99,6 +101,8 @@ pub(crate) struct Run {
     pub(crate) reached: Notify,
     /// How many applies have ended: what was observed before one of them is out of date.
     pub(crate) applies: AtomicU64,
+    pub(crate) refusals: Mutex<Refusals>,
+    pub(crate) upgrades: Underway,
     /// The workspace that the token stands for, by its events.
     workspace: Mutex<Option<String>>,
 }
@@ -113,6 +117,8 @@ impl Run {
             look: Notify::new(),
             reached: Notify::new(),
             applies: AtomicU64::new(0),
+            refusals: Mutex::default(),
+            upgrades: Underway::default(),
             workspace: Mutex::new(None),
         }
     }
@@ -263,6 +269,7 @@ impl Run {
     /// The server answered.
     pub(crate) fn contacted(&self) {
         self.client().touch();
+        self.forget_replaced_token();
         if !self.shared.connected.swap(true, Ordering::Relaxed) {
             *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
             self.report(&Report::Connected);

@@ -36,9 +36,8 @@ impl Run {
             if !self.rest(self.worker.jitter.within(START_SPREAD.min(config.backoff_max))).await {
                 return;
             }
-            Box::pin(self.sweep(true)).await;
             // The full sync is about users only. What a data plane lost that can tell so may be more.
-            if self.observed().await.is_complete {
+            if Box::pin(self.sweep(true)).await {
                 Box::pin(self.sweep(false)).await;
             }
         }
@@ -52,13 +51,14 @@ impl Run {
         }
     }
 
-    /// One sweep, until it got through.
-    async fn sweep(&self, full_sync: bool) {
+    /// One sweep, until it got through. Returns whether the data plane told all that it runs.
+    async fn sweep(&self, full_sync: bool) -> bool {
         let mut failures = self.backoff();
+        let mut is_complete = false;
         while !self.stop.is_cancelled() {
             let swept = tokio::select! {
-                () = self.stop.cancelled() => return,
-                swept = self.ask_for_sweep(full_sync) => swept,
+                () = self.stop.cancelled() => return is_complete,
+                swept = self.ask_for_sweep(full_sync, &mut is_complete) => swept,
             };
             let failure = match swept {
                 Ok(replayed) => {
@@ -66,7 +66,7 @@ impl Run {
                     if replayed > 0 {
                         self.report(&Report::Drifted { full_sync, replayed });
                     }
-                    return;
+                    return is_complete;
                 }
                 Err(failure) => failure,
             };
@@ -76,18 +76,20 @@ impl Run {
                 if failure.code != Code::Unimplemented {
                     tracing::warn!(code, full_sync, "the sweep was refused: {}", failure.message);
                 }
-                return;
+                return is_complete;
             }
             let pause = failures.next(failure.retry_after);
             tracing::debug!(code, full_sync, ?pause, "the sweep has to wait: {}", failure.message);
             if !self.rest(pause).await || !self.until_reached().await {
-                return;
+                return is_complete;
             }
         }
+        is_complete
     }
 
-    async fn ask_for_sweep(&self, full_sync: bool) -> Result<i32, Failure> {
+    async fn ask_for_sweep(&self, full_sync: bool, is_complete: &mut bool) -> Result<i32, Failure> {
         let observed = self.observed().await;
+        *is_complete = observed.is_complete;
         if full_sync {
             self.client().full_sync(observed).await
         } else {

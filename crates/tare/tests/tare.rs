@@ -231,9 +231,33 @@ fn probes_are_answered_where_they_are_wanted() {
     assert!(health.contains("503") && health.contains("has not answered yet"), "{health}");
     assert!(metrics.contains("agentrouter_liaison_connected 0"), "{metrics}");
     assert!(!health.contains(TOKEN) && !metrics.contains(TOKEN));
+    // A client that never ends its request does not keep it from ending.
+    let mut half = TcpStream::connect(address).expect("it listens");
+    half.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").expect("it reads");
+    std::thread::sleep(Duration::from_millis(200));
     let killed = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
     assert!(killed.success());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while child.try_wait().expect("it is a child").is_none() {
+        if Instant::now() > deadline {
+            child.kill().expect("it runs");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn the_time_to_give_up_counts_from_the_beginning() {
+    // It accepts, and says nothing.
+    let mute = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let base_url = format!("http://{}", mute.local_addr().expect("an address"));
+    let began = Instant::now();
+    let (code, _, log) = run(tare(&["rollout", "status", "providers", "--watch", "--timeout", "1s"])
+        .env("AGENTROUTER_API_KEY", TOKEN)
+        .env("AGENTROUTER_BASE_URL", &base_url));
+    assert_eq!((code, log.contains("has not answered after 1 s")), (Some(1), true), "{log}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 /// A gRPC server with TLS and without services, in a runtime of its own.

@@ -4,15 +4,19 @@
 //! cancel is an instruction of its own, and both take no room from slots. A worker that stops gives it back, and the
 //! next one asks the data plane where the upgrade stands.
 
+mod follow_up;
 mod instruction;
+mod underway;
 
 use agentrouter_api::configurator::{
     ConfigurationEvent, EventType, ReportDataplaneUpgradeRequest, UpgradePhase,
 };
 use tokio::time::Instant;
 use tonic::Code;
+use zeroize::Zeroize;
 
 use self::instruction::Instruction;
+pub(crate) use self::underway::Underway;
 use crate::deliver::Undone;
 use crate::failure::Failure;
 use crate::leases::Lease;
@@ -27,6 +31,16 @@ const BEGINNING: std::time::Duration = std::time::Duration::from_mins(10);
 /// What the server was last told of an upgrade, so that it is told each thing once.
 type Told = Option<(UpgradePhase, String)>;
 
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Counts,
+    /// The phase does not follow the one that the server knows, as when a cancel is on its way.
+    Refused,
+    /// The server may not know of it.
+    NotDelivered,
+}
+
 impl Run {
     /// Does what an instruction says, to the end.
     pub(crate) async fn instruct(&self, event: &ConfigurationEvent, lease: &Lease<'_>) -> Result<(), Undone> {
@@ -38,12 +52,18 @@ impl Run {
         };
         let instruction = Instruction::read(event)?;
         let id = instruction.upgrade.event_id.clone();
+        match instruction.kind {
+            EventType::UpgradeCancel => return self.cancel(upgrader, &id, lease).await,
+            EventType::UpgradeRollback => {
+                // That it was completed is known, and telling so again would end the rollback.
+                self.worker.store.end_upgrade(&id);
+                return self.roll_back(upgrader, &id, lease).await;
+            }
+            _ => {}
+        }
+        // Cancels and rollbacks are offered again until they are done, but an upgrade may end without its event.
         self.worker.store.begin_upgrade(&id);
-        let done = match instruction.kind {
-            EventType::UpgradeCancel => self.cancel(upgrader, &id, lease).await,
-            EventType::UpgradeRollback => self.roll_back(upgrader, &id, lease).await,
-            _ => self.upgrade(upgrader, instruction.upgrade, lease).await,
-        };
+        let done = self.upgrade(upgrader, instruction.upgrade, lease).await;
         let is_over = match &done {
             Ok(()) => true,
             Err(Undone::Rejected(rejected)) => rejected.is_permanent(),
@@ -64,11 +84,31 @@ impl Run {
     ) -> Result<(), Undone> {
         self.worker.config.upgrades.check(&upgrade.chart, &upgrade.registry)?;
         let id = upgrade.event_id.clone();
+        let _active = self.upgrades.begin(&id);
         let mut told = None;
+        let mut was_started = false;
+        let mut is_taken_back = false;
         loop {
+            if self.upgrades.is_cancelled(&id) && !is_taken_back {
+                is_taken_back = self.take_back(upgrader, &id).await;
+            }
             match self.standing(upgrader, &id, lease).await? {
+                UpgradeState::Unknown if self.upgrades.is_cancelled(&id) => {
+                    if !was_started {
+                        return self.tell_cancelled(&id, lease).await;
+                    }
+                    // It is yet to be seen, so it may not have been there to be taken back.
+                    was_started = !is_taken_back;
+                    is_taken_back = false;
+                }
                 UpgradeState::Unknown => {
                     upgrader.start(&upgrade).await?;
+                    was_started = true;
+                    // The data plane may not have known it when it was cancelled.
+                    is_taken_back = false;
+                    if self.upgrades.is_cancelled(&id) {
+                        continue;
+                    }
                     // What it has become of it is worth telling at once.
                     if let UpgradeState::Unknown = self.standing(upgrader, &id, lease).await? {
                         self.tell(&id, UpgradePhase::Running, "the upgrade begins", &mut told).await?;
@@ -78,29 +118,61 @@ impl Run {
                 }
                 UpgradeState::NeedsCredentials(slots) => {
                     self.ask_for_credentials(&id, slots, &mut told).await?;
-                    if self.hand_over_credentials(upgrader, &mut upgrade).await? {
+                    if !self.upgrades.is_cancelled(&id)
+                        && self.hand_over_credentials(upgrader, &mut upgrade).await?
+                    {
                         continue;
                     }
                 }
                 UpgradeState::Running { message } => {
                     self.tell(&id, UpgradePhase::Running, &message, &mut told).await?;
                 }
-                ended => return self.tell_end(&id, ended).await,
+                ended => return self.tell_end(&id, ended, lease).await,
             }
             self.wait(lease).await?;
         }
     }
 
+    /// Has a cancelled upgrade taken back. Returns whether the data plane does so.
+    async fn take_back(&self, upgrader: &dyn Upgrader, id: &str) -> bool {
+        match upgrader.cancel(id).await {
+            Ok(()) => true,
+            Err(rejected) => {
+                tracing::warn!(id, "the data plane does not take the upgrade back: {rejected}");
+                if rejected.is_permanent() {
+                    self.upgrades.uncancel(id);
+                }
+                false
+            }
+        }
+    }
+
+    /// Ends an upgrade that was cancelled before the data plane knew of it.
+    async fn tell_cancelled(&self, id: &str, lease: &Lease<'_>) -> Result<(), Undone> {
+        let running_version = String::new();
+        self.tell_until_known(id, &UpgradeState::Cancelled { running_version }, lease).await?;
+        Err(Rejected::permanent("cancelled").into())
+    }
+
     /// Takes a running upgrade back. What has ended in the meantime stays as it is.
     async fn cancel(&self, upgrader: &dyn Upgrader, id: &str, lease: &Lease<'_>) -> Result<(), Undone> {
-        upgrader.cancel(id).await?;
+        self.upgrades.cancel(id);
+        if let Err(rejected) = upgrader.cancel(id).await {
+            if rejected.is_permanent() {
+                self.upgrades.uncancel(id);
+            }
+            return Err(rejected.into());
+        }
         let begun = Instant::now();
         loop {
             match self.standing(upgrader, id, lease).await? {
+                // It is just being begun here, and whoever does it takes it back.
+                UpgradeState::Unknown if self.upgrades.is_active(id) => {}
                 // It was never begun, so there is nothing to take back.
                 UpgradeState::Unknown => {
                     let running_version = String::new();
-                    self.tell_phase(id, &UpgradeState::Cancelled { running_version }).await?;
+                    let state = UpgradeState::Cancelled { running_version };
+                    self.tell_until_known(id, &state, lease).await?;
                     return Ok(());
                 }
                 UpgradeState::NeedsCredentials(_) if begun.elapsed() > BEGINNING => {
@@ -109,7 +181,7 @@ impl Run {
                 UpgradeState::Running { .. } | UpgradeState::NeedsCredentials(_) => {}
                 // A cancel is carried out once nothing is under way, however that came about.
                 ended => {
-                    self.tell_phase(id, &ended).await?;
+                    self.tell_until_known(id, &ended, lease).await?;
                     return Ok(());
                 }
             }
@@ -138,7 +210,8 @@ impl Run {
                     else {
                         return Ok(());
                     };
-                    self.tell_phase(id, &UpgradeState::RolledBack { running_version }).await?;
+                    let state = UpgradeState::RolledBack { running_version };
+                    self.tell_until_known(id, &state, lease).await?;
                     return Ok(());
                 }
                 UpgradeState::Failed { message, .. } => {
@@ -167,7 +240,11 @@ impl Run {
     ) -> Result<UpgradeState, Undone> {
         let begun = Instant::now();
         loop {
-            match upgrader.state(id).await {
+            let state = tokio::select! {
+                () = self.stop.cancelled() => return Err(Undone::Stopped),
+                state = upgrader.state(id) => state,
+            };
+            match state {
                 Ok(state) => return Ok(state),
                 Err(rejected) if rejected.is_permanent() || begun.elapsed() > BEGINNING => {
                     return Err(rejected.into());
@@ -199,7 +276,7 @@ impl Run {
             required_credentials: slots,
             ..Default::default()
         };
-        if self.send(request).await? {
+        if self.send(request).await? == Sent::Counts {
             *told = now;
         }
         Ok(())
@@ -226,6 +303,9 @@ impl Run {
         upgrade.persist_credentials = submitted.persist_in_cluster;
         let started = upgrader.start(upgrade).await;
         // The worker has no more use for them.
+        for login in &mut upgrade.credentials {
+            login.password.zeroize();
+        }
         upgrade.credentials.clear();
         match started {
             Ok(()) => {}
@@ -246,8 +326,8 @@ impl Run {
     }
 
     /// Tells how an upgrade ended, and says so to whoever completes its event.
-    async fn tell_end(&self, id: &str, ended: UpgradeState) -> Result<(), Undone> {
-        let is_known = self.tell_phase(id, &ended).await?;
+    async fn tell_end(&self, id: &str, ended: UpgradeState, lease: &Lease<'_>) -> Result<(), Undone> {
+        let is_known = self.tell_until_known(id, &ended, lease).await?;
         match ended {
             UpgradeState::Completed { .. } => Ok(()),
             UpgradeState::Failed { message, .. } => Err(Rejected::permanent(message).into()),
@@ -264,11 +344,27 @@ impl Run {
         }
     }
 
-    /// Tells what the data plane says, with the releases it runs. Returns whether the server agrees.
-    async fn tell_phase(&self, id: &str, state: &UpgradeState) -> Result<bool, Undone> {
+    /// Tells what the data plane says until it got through. Returns whether the server agrees.
+    async fn tell_until_known(
+        &self,
+        id: &str,
+        state: &UpgradeState,
+        lease: &Lease<'_>,
+    ) -> Result<bool, Undone> {
+        loop {
+            match self.tell_phase(id, state).await? {
+                Sent::Counts => return Ok(true),
+                Sent::Refused => return Ok(false),
+                Sent::NotDelivered => self.wait(lease).await?,
+            }
+        }
+    }
+
+    /// Tells what the data plane says, with the releases it runs.
+    async fn tell_phase(&self, id: &str, state: &UpgradeState) -> Result<Sent, Undone> {
         let mut request = ReportDataplaneUpgradeRequest { event_id: id.to_owned(), ..Default::default() };
         let (phase, running) = match state {
-            UpgradeState::Unknown => return Ok(true),
+            UpgradeState::Unknown => return Ok(Sent::Counts),
             UpgradeState::NeedsCredentials(slots) => {
                 request.required_credentials.clone_from(slots);
                 (UpgradePhase::NeedsCredentials, "")
@@ -315,51 +411,27 @@ impl Run {
             message: message.to_owned(),
             ..Default::default()
         };
-        if self.send(request).await? {
+        if self.send(request).await? == Sent::Counts {
             *told = now;
         }
         Ok(())
     }
 
-    /// Sends a report. Returns whether it counts: a phase that does not follow the one that the server knows does not,
-    /// as when a cancel is on its way.
-    async fn send(&self, request: ReportDataplaneUpgradeRequest) -> Result<bool, Undone> {
+    /// Sends a report.
+    async fn send(&self, request: ReportDataplaneUpgradeRequest) -> Result<Sent, Undone> {
         let until = Instant::now() + self.worker.config.lease / 2;
         match self.patiently(until, || self.client().report_upgrade(request.clone())).await {
             Ok(()) => {
                 let phase = UpgradePhase::try_from(request.phase).unwrap_or_default().as_str_name();
                 self.report(&Report::Upgrade { event_id: request.event_id, phase, message: request.message });
-                Ok(true)
+                Ok(Sent::Counts)
             }
             Err(failure) if failure.is_denied() => Err(Undone::Denied(failure)),
             Err(Failure { code: Code::Cancelled, .. }) if self.stop.is_cancelled() => Err(Undone::Stopped),
             Err(failure) => {
                 tracing::debug!(code = failure.code_name(), "the report does not count: {}", failure.message);
-                Ok(false)
-            }
-        }
-    }
-
-    /// Tells how the upgrades stand that an earlier run of the worker left behind. Their events may have come to an
-    /// end without it.
-    pub(crate) async fn follow_up_upgrades(&self) {
-        let left = self.worker.store.upgrades();
-        let Some(upgrader) = self.worker.target.upgrader().filter(|_| !left.is_empty()) else { return };
-        if !self.until_reached().await {
-            return;
-        }
-        for id in left {
-            let state = match upgrader.state(&id).await {
-                Ok(state) => state,
-                Err(rejected) => {
-                    tracing::warn!(id, "the data plane cannot tell how an upgrade stands: {rejected}");
-                    continue;
-                }
-            };
-            let has_ended =
-                !matches!(state, UpgradeState::Running { .. } | UpgradeState::NeedsCredentials(_));
-            if Box::pin(self.tell_phase(&id, &state)).await.is_ok() && has_ended {
-                self.worker.store.end_upgrade(&id);
+                // What is refused for good is refused again.
+                Ok(if failure.is_transient() { Sent::NotDelivered } else { Sent::Refused })
             }
         }
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentrouter_liaison::{DirTarget, WorkerConfig};
+use agentrouter_api::configurator::{Configuration, ObservedSlot};
+use agentrouter_liaison::{Applied, DirTarget, Rejected, Target, WorkerConfig};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -68,4 +69,39 @@ async fn a_full_sync_that_is_sent_away_comes_back_as_told_and_holds_nothing_up()
     plane.until(|state| state.sweeps.len() == 1).await;
     assert!(started.elapsed() >= asked * 2, "{:?}", started.elapsed());
     worker.stop().await;
+}
+
+/// A data plane that does not say what it runs.
+#[derive(Debug, Default)]
+struct Mute(tokio::sync::watch::Sender<u32>);
+
+#[async_trait::async_trait]
+impl Target for Mute {
+    async fn apply(&self, _: &Configuration) -> Result<Applied, Rejected> {
+        Err(Rejected::permanent("it only listens"))
+    }
+
+    async fn observed(&self) -> Result<Option<Vec<ObservedSlot>>, Rejected> {
+        let mut asked = 0;
+        self.0.send_modify(|count| {
+            *count += 1;
+            asked = *count;
+        });
+        if asked > 1 {
+            std::future::pending::<()>().await;
+        }
+        Ok(Some(Vec::new()))
+    }
+}
+
+#[tokio::test]
+async fn a_data_plane_that_does_not_answer_holds_up_no_stop() {
+    let plane = Plane::start().await;
+    let target = Arc::new(Mute::default());
+    let worker = Running::start(sweeping(&plane, Duration::ZERO), Arc::clone(&target) as Arc<dyn Target>);
+    // It is asked once for the full sync, and for the sweep after it.
+    let mut asked = target.0.subscribe();
+    asked.wait_for(|asked| *asked == 2).await.expect("the target lives");
+    worker.stop().await;
+    assert_eq!(plane.state().sweeps.len(), 1);
 }

@@ -112,3 +112,37 @@ async fn a_newer_token_in_the_state_folder_wins_until_it_is_refused() {
     plane.until(|state| state.completion(&event).is_some()).await;
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn a_refusal_that_passes_costs_no_renewed_token() {
+    let plane = Plane::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (old, new) = (leak(token(2500)), leak(token(0)));
+    plane.change(|state| (state.token, state.next_token) = (old, new.to_owned()));
+    let config = WorkerConfig {
+        token: Token::new(old),
+        state_dir: Some(folder.path().join("state")),
+        ..config(&plane)
+    };
+    let target = Gated::new();
+    target.open.send_replace(true);
+    let worker = Running::start(config, target);
+    worker.until(|report| matches!(report, Report::TokenRenewed)).await;
+    // Everything is refused for a moment, and then the renewed one is good.
+    plane.change(|state| {
+        (state.token, state.keeps_renewed) = (TOKEN, false);
+        state.cuts += 1;
+        state.publish(crate::plane::configuration("ann", 1))
+    });
+    worker.until(|report| matches!(report, Report::Refused { code: "UNAUTHENTICATED", .. })).await;
+    let event = plane.change(|state| {
+        state.token = new;
+        state.publish(crate::plane::configuration("bob", 1))
+    });
+    plane.until(|state| state.completion(&event).is_some()).await;
+    let reports = worker.stop().await;
+    let renewals = reports.iter().filter(|report| matches!(report, Report::TokenRenewed)).count();
+    assert_eq!(renewals, 1, "{reports:?}");
+    let kept = std::fs::read_to_string(folder.path().join("state/liaison.json")).expect("it is kept");
+    assert!(kept.contains(new), "{kept}");
+}

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentrouter_api::configurator as pb;
-use agentrouter_liaison::{DirTarget, Report, WorkerConfig};
+use agentrouter_liaison::{Applied, DirTarget, Rejected, Report, Target, WorkerConfig};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::plane::{Plane, State, TOKEN, configuration, stale_claim};
-use crate::running::{Running, config};
+use crate::running::{Gated, Running, config};
 
 fn dir(folder: &tempfile::TempDir) -> DirTarget {
     DirTarget::open(folder.path()).expect("a folder")
@@ -259,5 +259,83 @@ async fn events_of_several_workspaces_are_not_taken_from_their_workers() {
     let Report::Refused { message, .. } = report else { unreachable!() };
     assert_eq!(message, "the token reaches the workspaces \"edge\" and \"other\"; use a workspace token");
     assert_eq!(plane.state().calls("claim"), 0);
+    worker.stop().await;
+}
+
+/// A target that takes a part.
+#[derive(Debug)]
+struct Partial;
+
+#[async_trait::async_trait]
+impl Target for Partial {
+    async fn apply(&self, configuration: &pb::Configuration) -> Result<Applied, Rejected> {
+        let reason = "\u{1b}[31mbroken".to_owned();
+        let rejected = pb::ResourceResult { resource: "a\u{1}b".to_owned(), applied: false, reason };
+        let (version, checksum) = (configuration.version, configuration.checksum.clone());
+        Ok(Applied { version, checksum, resources: vec![rejected] })
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_is_refused_is_told_with_less_and_not_without_end() {
+    for refused in 0..=3 {
+        let plane = Plane::start().await;
+        let refusal = Status::invalid_argument("resources[0].resource: is wrong");
+        let (event, next) = plane.change(|state| {
+            state.before = Arc::new(first("complete", refused, refusal));
+            (state.publish(configuration("ann", 1)), state.publish(configuration("bob", 1)))
+        });
+        let config = WorkerConfig { concurrency: 1, ..config(&plane) };
+        let worker = Running::start(config, Arc::new(Partial));
+        let state = plane.until(|state| state.completion(&next).is_some()).await;
+        assert_eq!(state.calls("complete"), if refused == 3 { 4 } else { refused + 2 });
+        let told = state.completion(&event).map(|told| (told.success, told.permanent, told.resources.len()));
+        match refused {
+            0 => assert_eq!(told, Some((true, false, 1))),
+            1 => assert_eq!(told, Some((true, false, 0))),
+            2 => assert_eq!(told, Some((false, true, 0))),
+            _ => assert_eq!(told, None),
+        }
+        let resources = state.completion(&next).map(|told| told.resources.clone()).unwrap_or_default();
+        assert_eq!(resources.first().map(|told| told.resource.as_str()), Some("a?b"));
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn cursors_that_are_refused_again_and_again_are_not_asked_for_in_a_loop() {
+    let plane = Plane::start().await;
+    plane.change(|state| (state.watches, state.oldest_cursor) = (true, u64::MAX));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = WorkerConfig { backoff_min: Duration::from_millis(100), ..config(&plane) };
+    let worker = Running::start(config, Arc::new(dir(&folder)));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let watches = plane.state().calls("watch");
+    assert!((2..=6).contains(&watches), "{watches}");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_poll_whose_events_find_no_place_is_followed_by_another() {
+    let plane = Plane::start().await;
+    let target = Gated::new();
+    plane.publish("ann", 1);
+    let config = WorkerConfig { concurrency: 1, ..config(&plane) };
+    let worker = Running::start(config, Arc::clone(&target) as Arc<dyn Target>);
+    target.until_started(1).await;
+    plane.publish("bob", 2);
+    plane.until(|state| state.calls("poll") == 2).await;
+    // An instruction needs no place.
+    let cancel = plane.change(|state| {
+        state.announce(pb::ConfigurationEvent {
+            workspace_id: "edge".to_owned(),
+            config_type: pb::ConfigType::DataplaneUpgrade.into(),
+            event_type: pb::EventType::UpgradeCancel.into(),
+            ..Default::default()
+        })
+    });
+    let state = plane.until(|state| state.completion(&cancel).is_some()).await;
+    assert!(state.calls("poll") <= 8, "{}", state.calls("poll"));
+    target.open.send_replace(true);
     worker.stop().await;
 }

@@ -11,8 +11,10 @@ use agentrouter_liaison::{
 };
 use async_trait::async_trait;
 use prost_types::value::Kind;
+use tokio::sync::watch;
+use tonic::Status;
 
-use crate::plane::{Plane, State};
+use crate::plane::{PATIENCE, Plane, State};
 use crate::running::{Running, config};
 
 /// A data plane that plays its part as written.
@@ -27,6 +29,12 @@ struct Script {
     refuses: Option<Rejected>,
     /// What a call changes the script to.
     after: BTreeMap<&'static str, Vec<UpgradeState>>,
+    /// What it tells of single upgrades instead.
+    of: BTreeMap<String, UpgradeState>,
+    /// Whether it takes until then for a start to begin.
+    held_start: Option<watch::Receiver<bool>>,
+    /// Whether it never tells how an upgrade stands.
+    is_silent: bool,
     values: Option<serde_json::Value>,
 }
 
@@ -73,6 +81,12 @@ impl Target for Scripted {
 #[async_trait]
 impl Upgrader for Scripted {
     async fn start(&self, upgrade: &Upgrade) -> Result<(), Rejected> {
+        let held = self.script().held_start.clone();
+        if let Some(mut held) = held {
+            self.script().calls.push("starts".to_owned());
+            let _ = held.wait_for(|held| !held).await;
+            self.script().of.insert(upgrade.event_id.clone(), running("rolls out"));
+        }
         self.script().values = Some(upgrade.values.clone());
         let logins: Vec<_> =
             upgrade.credentials.iter().map(|login| format!("{}={}", login.slot, login.password)).collect();
@@ -80,8 +94,15 @@ impl Upgrader for Scripted {
         self.call("start", format!("start {version} [{}] {persist}", logins.join(",")))
     }
 
-    async fn state(&self, _: &str) -> Result<UpgradeState, Rejected> {
+    async fn state(&self, event_id: &str) -> Result<UpgradeState, Rejected> {
+        if self.script().is_silent {
+            self.script().calls.push("state".to_owned());
+            std::future::pending::<()>().await;
+        }
         let mut script = self.script();
+        if let Some(state) = script.of.get(event_id) {
+            return Ok(state.clone());
+        }
         let state = script.states.front().cloned().unwrap_or(UpgradeState::Unknown);
         if script.states.len() > 1 {
             script.states.pop_front();
@@ -90,6 +111,9 @@ impl Upgrader for Scripted {
     }
 
     async fn cancel(&self, event_id: &str) -> Result<(), Rejected> {
+        if let Some(state) = self.script().of.get_mut(event_id) {
+            *state = cancelled();
+        }
         self.call("cancel", format!("cancel {event_id}"))
     }
 
@@ -352,5 +376,119 @@ async fn an_upgrade_that_the_data_plane_refuses_fails_for_good() {
         (completion.success, completion.permanent, completion.error_message.as_str()),
         (false, true, "no such release")
     );
+    worker.stop().await;
+}
+
+async fn called(target: &Scripted, call: &str) {
+    let called = async {
+        while !target.calls().iter().any(|made| made == call) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, called).await.unwrap_or_else(|_| panic!("it never called {call}"));
+}
+
+#[tokio::test]
+async fn a_cancel_that_meets_the_beginning_of_its_upgrade_takes_it_back() {
+    let plane = Plane::start().await;
+    let target = Scripted::new(&[unknown()]);
+    let (hold, held) = watch::channel(true);
+    target.script().held_start = Some(held);
+    let event = start(&plane);
+    let worker = Running::start(upgrading(&plane), Arc::clone(&target) as Arc<dyn Target>);
+    called(&target, "starts").await;
+    let cancel = plane.change(|state| instruct(state, EventType::UpgradeCancel, &event, ""));
+    called(&target, &format!("cancel {event}")).await;
+    // The data plane knows nothing of it yet, which does not mean that it is cancelled.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(plane.state().completion(&cancel).is_none() && plane.state().upgrade.reports.is_empty());
+    hold.send_replace(false);
+    let state =
+        plane.until(|state| state.completion(&event).is_some() && state.completion(&cancel).is_some()).await;
+    assert!(state.completion(&cancel).is_some_and(|completion| completion.success));
+    assert!(state.completion(&event).is_some_and(|completion| !completion.success && completion.permanent));
+    assert_eq!(target.script().of.get(&event), Some(&cancelled()), "{:?}", target.calls());
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn an_upgrade_that_was_cancelled_before_it_came_is_not_begun() {
+    let plane = Plane::start().await;
+    let target = Scripted::new(&[unknown()]);
+    let cancel = plane.change(|state| instruct(state, EventType::UpgradeCancel, "evt_2", ""));
+    let worker = Running::start(upgrading(&plane), Arc::clone(&target) as Arc<dyn Target>);
+    plane.until(|state| state.completion(&cancel).is_some()).await;
+    let event = start(&plane);
+    let state = plane.until(|state| state.completion(&event).is_some()).await;
+    let completion = state.completion(&event).expect("it completed");
+    assert_eq!((completion.permanent, completion.error_message.as_str()), (true, "cancelled"));
+    assert!(!target.calls().iter().any(|call| call.starts_with("start")), "{:?}", target.calls());
+    worker.stop().await;
+}
+
+fn keeping(plane: &Plane, folder: &tempfile::TempDir) -> WorkerConfig {
+    WorkerConfig { state_dir: Some(folder.path().to_owned()), ..upgrading(plane) }
+}
+
+#[tokio::test]
+async fn a_rollback_that_is_left_behind_is_not_told_as_completed() {
+    let plane = Plane::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let target = Scripted::new(&[completed()]);
+    plane.change(|state| instruct(state, EventType::UpgradeRollback, "evt_9", ""));
+    let worker = Running::start(keeping(&plane, &folder), Arc::clone(&target) as Arc<dyn Target>);
+    called(&target, "rollback evt_9").await;
+    worker.stop().await;
+    let kept = std::fs::read_to_string(folder.path().join("liaison.json")).unwrap_or_default();
+    assert!(!kept.contains("evt_9"), "{kept}");
+    assert!(plane.state().upgrade.reports.is_empty());
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_left_behind_is_followed_until_its_end_is_known() {
+    let plane = Plane::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let target = Scripted::new(&[unknown(), running("rolls out")]);
+    let event = start(&plane);
+    let worker = Running::start(keeping(&plane, &folder), Arc::clone(&target) as Arc<dyn Target>);
+    plane.until(|state| !state.upgrade.reports.is_empty()).await;
+    worker.stop().await;
+
+    // Its event came to an end meanwhile, and the first tries to tell fail.
+    plane.change(|state| {
+        state.events.clear();
+        state.upgrade.reports.clear();
+        let failed = state.calls("report");
+        state.before = Arc::new(move |_, rpc, call| {
+            (rpc == "report" && call <= failed + 3).then(|| Status::unavailable("going down"))
+        });
+    });
+    let config = WorkerConfig { lease: Duration::from_secs(1), ..keeping(&plane, &folder) };
+    let worker = Running::start(config, Arc::clone(&target) as Arc<dyn Target>);
+    plane.until(|state| !state.upgrade.reports.is_empty()).await;
+    target.script().states = [completed()].into();
+    let state = plane.until(|state| state.upgrade.reports.len() == 2).await;
+    assert_eq!(
+        phases(&state),
+        [phase(UpgradePhase::Running, "rolls out"), phase(UpgradePhase::Completed, "")]
+    );
+    let kept = || std::fs::read_to_string(folder.path().join("liaison.json")).expect("it is kept");
+    worker.stop().await;
+    assert!(!kept().contains(&event), "{}", kept());
+}
+
+#[tokio::test]
+async fn a_data_plane_that_does_not_answer_holds_up_no_stop() {
+    let plane = Plane::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let target = Scripted::new(&[unknown(), running("rolls out")]);
+    start(&plane);
+    let worker = Running::start(keeping(&plane, &folder), Arc::clone(&target) as Arc<dyn Target>);
+    plane.until(|state| !state.upgrade.reports.is_empty()).await;
+    worker.stop().await;
+    plane.change(|state| state.events.clear());
+    target.script().is_silent = true;
+    let worker = Running::start(keeping(&plane, &folder), Arc::clone(&target) as Arc<dyn Target>);
+    called(&target, "state").await;
     worker.stop().await;
 }

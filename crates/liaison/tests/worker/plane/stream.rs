@@ -54,6 +54,9 @@ pub(super) fn messages(states: watch::Receiver<State>, (at, cuts): (u64, u32)) -
     stream::unfold(Watch { states, at, cuts, has_spoken: false }, |mut watch| async move {
         let (at, cuts, has_spoken) = (watch.at, watch.cuts, watch.has_spoken);
         let is_new = |state: &State| state.cuts != cuts || !has_spoken || news(state, at).1 != at;
+        if has_spoken && watch.states.borrow().oldest_cursor == u64::MAX {
+            return Some((Err(Status::out_of_range("the place is forgotten already")), watch));
+        }
         // After a while it says that there is nothing new.
         let _ = timeout(HEARTBEAT, watch.states.wait_for(is_new)).await;
         let (is_cut, (events, at)) = {

@@ -56,19 +56,21 @@ impl Follower {
             self.news.open.keys().filter(|id| !found.contains(id.as_str())).cloned().collect();
         let client = &self.client;
         let mut asked = stream::iter(gone.into_iter().map(|event_id| async move {
-            let request = pb::GetEventRequest { event_id };
-            client.configurator().get_event(request).await
+            let request = pb::GetEventRequest { event_id: event_id.clone() };
+            (event_id, client.configurator().get_event(request).await)
         }))
         .buffer_unordered(AT_ONCE);
-        while let Some(answer) = asked.next().await {
+        let mut lost = Vec::new();
+        while let Some((event_id, answer)) = asked.next().await {
             match answer {
                 Ok(event) => events.push(event.into_inner()),
                 // Its history was cut off.
-                Err(status) if status.code() == Code::NotFound => {}
+                Err(status) if status.code() == Code::NotFound => lost.push(event_id),
                 Err(status) => return Err(status),
             }
         }
         drop(asked);
+        self.news.forget(&lost);
         let mut changes = self.news.take(&events);
         if is_first {
             let skipped = changes.len().saturating_sub(self.lines);
@@ -201,6 +203,13 @@ impl News {
         changes
     }
 
+    /// Nothing more will come of these, so they are not asked for again.
+    fn forget(&mut self, ids: &[String]) {
+        for id in ids {
+            self.open.remove(id);
+        }
+    }
+
     fn end(&mut self, id: String) {
         if self.ended.insert(id.clone()) {
             self.ended_in_order.push_back(id);
@@ -255,6 +264,8 @@ mod tests {
         assert!(news.knows(&applied));
         assert!(words(&mut news, &[applied]).is_empty());
         assert_eq!(news.open.keys().collect::<Vec<_>>(), ["one"]);
+        news.forget(&["one".to_owned()]);
+        assert!(news.open.is_empty());
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod reports;
 mod settings;
 mod targets;
 
+use std::time::Duration;
+
 use agentrouter_liaison::{Token, Worker, WorkerConfig};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +17,9 @@ use crate::{Output, block_on, credential};
 use options::Options;
 use settings::TargetSpec;
 use targets::Targets;
+
+/// How long probes that are being answered hold up the end.
+const ANSWERING: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -84,8 +89,10 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         };
         signals.watch(stop.clone(), work).await;
         over.cancel();
-        if let Some(serving) = serving {
-            serving.join_all().await;
+        if let Some(mut serving) = serving {
+            // A client that never ends its request must not keep the program.
+            let answered = async { while serving.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(ANSWERING, answered).await;
         }
         Ok(())
     })

@@ -61,8 +61,27 @@ pub(crate) struct StatusOf {
 impl Command {
     pub(super) async fn run(&self, output: Output, screen: &mut Screen) -> Result<(), Failure> {
         let Self::Status(status) = self;
-        let view = View { of: status, client: Client::open(&status.connect).await?, output };
-        if status.watch { view.follow(screen).await } else { view.once(screen).await }
+        // A time beyond all clocks is no limit.
+        let deadline = status.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let client = within(deadline, Client::open(&status.connect)).await;
+        let client = client.unwrap_or_else(|| Err(status.unanswered()))?;
+        let view = View { of: status, client, output };
+        if status.watch { view.follow(deadline, screen).await } else { view.once(screen).await }
+    }
+}
+
+impl StatusOf {
+    fn unanswered(&self) -> Failure {
+        let after = length(self.timeout.unwrap_or_default());
+        Failure::other(anyhow!("the server has not answered after {after}"))
+    }
+}
+
+/// What comes of something until a deadline; none where it is late.
+async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
     }
 }
 
@@ -82,18 +101,14 @@ impl View<'_> {
     }
 
     /// Shows every change until all have applied it, one is stuck, or the time is over.
-    async fn follow(&self, screen: &mut Screen) -> Result<(), Failure> {
-        // A time beyond all clocks is no limit.
-        let deadline = self.of.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    async fn follow(&self, deadline: Option<Instant>, screen: &mut Screen) -> Result<(), Failure> {
         let mut pauses = Pauses::new(fastrand::Rng::new());
         let mut last: Option<Progress> = None;
         loop {
             let asked = Instant::now();
-            let answer = match deadline {
-                Some(deadline) => tokio::time::timeout_at(deadline, self.look()).await.ok(),
-                None => Some(self.look().await),
+            let Some(answer) = within(deadline, self.look()).await else {
+                return Err(self.too_late(last.as_ref(), screen));
             };
-            let Some(answer) = answer else { return Err(self.too_late(last.as_ref(), screen)) };
             let pause = match answer {
                 Ok(progress) => {
                     pauses.reset();
@@ -130,10 +145,8 @@ impl View<'_> {
     }
 
     fn too_late(&self, last: Option<&Progress>, screen: &mut Screen) -> Failure {
+        let Some(last) = last else { return self.of.unanswered() };
         let after = length(self.of.timeout.unwrap_or_default());
-        let Some(last) = last else {
-            return Failure::other(anyhow!("the server has not answered after {after}"));
-        };
         // Who reads a log wants to know which ones.
         if self.output == Output::Human
             && !screen.redraws()
