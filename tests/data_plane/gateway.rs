@@ -36,6 +36,8 @@ impl WorkerProcess {
             .envs([(BASE_URL, base_url), (TOKEN, token)])
             .env(FOLDER, folder)
             .stdin(Stdio::null())
+            // Its test harness would tell of a result that is none.
+            .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn();
         Self { child: child.unwrap() }
@@ -64,7 +66,7 @@ pub(crate) async fn work() {
     let token = Token::new(setting(TOKEN).into_string().unwrap());
     let config = WorkerConfig::new(base_url.into_string().unwrap(), token);
     let worker = Worker::new(config, Arc::new(target.clone())).unwrap();
-    let worker = worker.on_report(|report| println!("worker: {report:?}"));
+    let worker = worker.on_report(|report| eprintln!("worker: {report:?}"));
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).unwrap();
     tokio::join!(worker.run(stop.clone()), async {

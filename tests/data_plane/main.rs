@@ -2,7 +2,7 @@
 //! goes, and with which key, whatever dies in between.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
-#![expect(clippy::print_stdout, reason = "what it took is shown where a test fails")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what it took is shown where a test fails")]
 
 #[path = "../common/mod.rs"]
 mod common;

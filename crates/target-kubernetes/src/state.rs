@@ -30,6 +30,8 @@ const STATE_LABEL: &str = "agentrouter/state";
 const RENDERED_LABEL: &str = "agentrouter/rendered";
 const DESIRED: &str = "desired";
 const EFFECTIVE: &str = "effective";
+/// Stands for the effective content where that is the desired one: an object of the cluster holds it once, not twice.
+const SETTLED: &str = "effective-is-desired";
 const OUTCOME: &str = "outcome.json";
 
 /// What is known of a slot.
@@ -116,9 +118,11 @@ impl Held {
         let data = secret.data.as_ref()?;
         let configuration = |key: &str| Configuration::decode(data.get(key)?.0.as_slice()).ok();
         let outcome = data.get(OUTCOME).and_then(|text| serde_json::from_slice(&text.0).ok());
+        let desired = configuration(DESIRED)?;
+        let settled = data.contains_key(SETTLED).then(|| desired.clone());
         Some(Self {
-            desired: configuration(DESIRED)?,
-            effective: configuration(EFFECTIVE),
+            desired,
+            effective: settled.or_else(|| configuration(EFFECTIVE)),
             outcome: outcome.unwrap_or_default(),
             resource_version: secret.metadata.resource_version.clone(),
         })
@@ -241,8 +245,14 @@ impl State {
             (DESIRED.to_owned(), encode(&held.desired)),
             (OUTCOME.to_owned(), ByteString(outcome)),
         ]);
-        if let Some(effective) = &held.effective {
-            data.insert(EFFECTIVE.to_owned(), encode(effective));
+        match &held.effective {
+            Some(effective) if *effective == held.desired => {
+                data.insert(SETTLED.to_owned(), ByteString::default());
+            }
+            Some(effective) => {
+                data.insert(EFFECTIVE.to_owned(), encode(effective));
+            }
+            None => {}
         }
         let labels = [
             (MANAGED_BY_LABEL, KEPT_BY),
