@@ -67,14 +67,15 @@ pub struct DemoArgs {
 /// Where the loop does not converge in time, or anything on the way fails.
 pub async fn run(args: DemoArgs) -> Result<()> {
     telemetry::start(&args.log)?;
-    // From the beginning: a data plane has to be ended however far the demo came.
-    let mut signals = Signals::catch()?;
     let temporary = tempfile::tempdir().context("a temporary folder")?;
     let data_dir = args.data_dir.unwrap_or_else(|| temporary.path().to_owned());
     let programs = match args.data_plane {
         Some(data_plane::Kind::AgentRouter) => Some(args.programs.find(&data_dir).await?),
         None => None,
     };
+    // Before anything runs, since a data plane has to be ended however far the demo came; and after what may be asked
+    // or installed, which a signal ends by itself.
+    let mut signals = Signals::catch()?;
     let started = Instant::now();
     let key = demo_key(&data_dir)?;
     let running = server::start(config(&data_dir, &key)).await?;
