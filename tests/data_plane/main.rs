@@ -9,6 +9,7 @@ mod common;
 mod fakes;
 mod gateway;
 
+use std::path::Path;
 use std::time::Duration;
 
 use agentrouter_testkit::{TestDb, on_both_engines};
@@ -17,6 +18,7 @@ use common::program::{Program, Settings};
 use fakes::{Call, Fake, Speaks};
 use gateway::{CLIENT_KEY, Gateway, PATIENCE, WorkerProcess, kill, processes, tool};
 use reqwest::{Client, Method};
+use rustix::process::Pid;
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::Mutex;
@@ -141,10 +143,13 @@ async fn it_follows_whatever_dies(db: TestDb) {
     plane.converged().await;
     assert_eq!(gateway.chat("m").await.unwrap().0, 200);
 
-    // `aigw` dies: it is started again by itself.
-    for pid in processes(&folder, "aigw") {
-        kill(pid);
+    // `aigw` dies: it is started again by itself, and its Envoy with it.
+    let (before, proxies) = (processes(&folder, "aigw"), processes(&folder, "envoy"));
+    for pid in &before {
+        kill(*pid);
     }
+    replaced(&folder, "aigw", &before).await;
+    replaced(&folder, "envoy", &proxies).await;
     serves(&gateway, &upstream, "Bearer sk-1").await;
 
     // The worker dies: the gateway goes on. The next worker ends it, and brings what changed meanwhile.
@@ -174,6 +179,19 @@ async fn it_follows_whatever_dies(db: TestDb) {
 /// The key of the last request.
 fn key(calls: &[Call]) -> &str {
     calls.last().unwrap().header("authorization").unwrap_or_default()
+}
+
+/// Waits until one process of this program runs that is none of those before.
+async fn replaced(folder: &Path, program: &str, before: &[Pid]) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = processes(folder, program);
+        if now.len() == 1 && !before.contains(&now[0]) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{program} is not replaced: {before:?}, {now:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Waits until requests arrive with this key.

@@ -78,15 +78,21 @@ kinds! {
     Signal = "sig", "SIGNAL", "signal";
 }
 
-/// The id of a row of one kind. Ids of one kind sort by their time of creation, to the millisecond.
+/// The id of a row of one kind. Ids of one kind sort by their time of creation, to the microsecond: the 12
+/// bits after the version hold the fraction of the millisecond (RFC 9562, section 6.2, method 3).
 pub struct Id<K>(Uuid, PhantomData<fn() -> K>);
+
+/// Where a UUIDv7 holds the fraction of its millisecond.
+const FRACTION: u128 = 0xfff << 64;
 
 impl<K: Kind> Id<K> {
     /// A new id for a row created at `now`.
     pub fn new(now: Timestamp) -> Self {
         let seconds = u64::try_from(now.as_secs()).unwrap_or_default();
         let nanos = u32::try_from(now.subsec_nanos()).unwrap_or_default();
-        Self(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos)), PhantomData)
+        let uuid = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos));
+        let fraction = u128::from(nanos % 1_000_000) * 4096 / 1_000_000;
+        Self(Uuid::from_u128(uuid.as_u128() & !FRACTION | fraction << FRACTION.trailing_zeros()), PhantomData)
     }
 
     /// An id from its stored form.
@@ -221,6 +227,20 @@ mod tests {
         assert!(early < late);
         assert!(early.to_string() < late.to_string());
         assert!(early.to_string().starts_with("evt_01"));
+    }
+
+    #[test]
+    fn ids_of_one_millisecond_sort_by_its_microseconds() {
+        let ids: Vec<_> = (0..1000)
+            .map(|micros| Id::<Event>::new(Timestamp::from_micros(1_700_000_000_123_000 + micros)))
+            .collect();
+        assert!(ids.is_sorted());
+        for id in ids {
+            assert_eq!(id.uuid().get_version_num(), 7);
+            assert_eq!(id.uuid().get_variant(), uuid::Variant::RFC4122);
+            let (seconds, nanos) = id.uuid().get_timestamp().unwrap().to_unix();
+            assert_eq!((seconds, nanos), (1_700_000_000, 123_000_000));
+        }
     }
 
     #[test]
