@@ -13,14 +13,12 @@ use crate::bars;
 use crate::bench::{self, Bench};
 use crate::bystander::Bystander;
 use crate::fleet::Fleet;
-use crate::herd::{SLOTS, asked};
+use crate::herd::SLOTS;
+use crate::retry::{Retry, asked, is_passing};
 use crate::server::{Process, free_port};
 use crate::stats::{Millis, figure};
-use crate::worker::{Client, Lines, is_passing, spread};
+use crate::worker::{Client, Lines};
 
-/// The pauses of a worker whose server does not say when to come back.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// How the server goes away.
@@ -128,8 +126,12 @@ impl Watchers {
         let (sender, news) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         for (index, token) in tokens.iter().enumerate() {
-            let watcher =
-                Watcher { index, client: lines.client(index, token)?, news: sender.clone(), failures: 0 };
+            let watcher = Watcher {
+                index,
+                client: lines.client(index, token)?,
+                news: sender.clone(),
+                retry: Retry::new(index),
+            };
             tasks.spawn(watcher.run());
         }
         Ok(Self { tasks, news })
@@ -165,8 +167,7 @@ struct Watcher {
     index: usize,
     client: Client,
     news: UnboundedSender<News>,
-    /// In a row.
-    failures: u32,
+    retry: Retry,
 }
 
 impl Watcher {
@@ -202,7 +203,7 @@ impl Watcher {
             }
             self.pause(&status).await;
         }
-        self.failures = 0;
+        self.retry.succeeded();
         let _ = self.news.send(News::Synced(Instant::now()));
         while let Some(news) = stream.message().await? {
             *cursor = news.cursor;
@@ -210,13 +211,8 @@ impl Watcher {
         Err(Status::unavailable("the stream ended"))
     }
 
-    /// Exponential, with full jitter, on top of what the server asks for.
     async fn pause(&mut self, status: &Status) {
         let _ = self.news.send(News::Later);
-        self.failures = self.failures.saturating_add(1);
-        let ceiling = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
-        let jitter = spread(self.index + usize::try_from(self.failures).unwrap_or_default() * 7_919);
-        let pause = BACKOFF_MIN + ceiling.saturating_sub(BACKOFF_MIN).mul_f64(jitter);
-        tokio::time::sleep(asked(status).unwrap_or_default() + pause).await;
+        self.retry.pause(status).await;
     }
 }

@@ -87,13 +87,14 @@ async fn together(bench: &Bench<'_>, mode: Mode) -> Result<()> {
         ends.extend(applied.iter().map(|applied| applied.completed - started).max());
         completed.extend(applied.iter().map(|applied| applied.completed - started));
     }
+    let retries = swarm.retries();
     drop(swarm);
     let (completed, ends) = (Millis::new(completed), Millis::new(ends));
     bench.line(
         "convergence",
         format_args!(
             "{workspaces} workers {}, {triggers} triggers, from the call to the completion: {completed}; \
-                 all of them: {ends}",
+                 all of them: {ends}; {retries} calls tried again",
             mode.name()
         ),
     );
@@ -111,6 +112,7 @@ async fn started(site: &Site, fleet: &Fleet, mode: Mode) -> Result<Swarm> {
     swarm.take(tokens.len(), PATIENCE).await?;
     // The last ones are still on their way to the next poll.
     tokio::time::sleep(Duration::from_millis(500)).await;
+    swarm.retries();
     Ok(swarm)
 }
 

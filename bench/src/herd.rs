@@ -8,15 +8,15 @@ use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
 
 use crate::bars;
 use crate::bench::{self, Bench};
 use crate::bystander::Bystander;
 use crate::fleet::Fleet;
+use crate::retry::{asked, is_passing};
 use crate::server::{Process, free_port};
 use crate::stats::{Millis, figure};
-use crate::worker::{Lines, is_passing, spread};
+use crate::worker::{Lines, spread};
 
 /// Slots of users that each workspace has.
 pub(crate) const SLOTS: usize = 10;
@@ -125,9 +125,4 @@ async fn herd(address: SocketAddr, tokens: &[String]) -> Result<Herd> {
 /// When the server wants to be asked again.
 fn retry_after(status: &Status) -> Duration {
     asked(status).unwrap_or(BACKOFF)
-}
-
-/// The same, where the server says it.
-pub(crate) fn asked(status: &Status) -> Option<Duration> {
-    status.get_details_retry_info().and_then(|info| info.retry_delay)
 }

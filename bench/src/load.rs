@@ -13,9 +13,10 @@ use tonic::Code;
 
 use crate::bench::Site;
 use crate::fleet::Fleet;
+use crate::retry::is_passing;
 use crate::server::{self, Api, KEY};
 use crate::stats::figure;
-use crate::worker::{Client, claim_and_complete, is_passing};
+use crate::worker::{Client, claim_and_complete};
 
 const WORKERS: usize = 32;
 /// Between two tries of a call that failed for the moment.

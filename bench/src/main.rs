@@ -27,6 +27,7 @@ mod reconcile;
 mod report;
 mod rest;
 mod restart;
+mod retry;
 mod revocation;
 mod server;
 mod snapshot;

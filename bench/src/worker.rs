@@ -1,6 +1,8 @@
 //! Simulated workers: tasks that wait for events, claim and complete them, many on a connection.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use agentrouter_api::configurator as pb;
@@ -10,8 +12,9 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Response, Status};
 
+use crate::retry::{Retry, is_passing};
 use crate::server::{self, Api};
 
 pub(crate) type Client = ConfiguratorServiceClient<Api>;
@@ -87,6 +90,7 @@ pub(crate) struct Applied {
 pub(crate) struct Swarm {
     tasks: JoinSet<Result<()>>,
     applied: UnboundedReceiver<Applied>,
+    retries: Arc<AtomicUsize>,
 }
 
 impl Swarm {
@@ -94,12 +98,25 @@ impl Swarm {
     pub(crate) async fn start(address: SocketAddr, tokens: &[String], mode: Mode) -> Result<Self> {
         let lines = Lines::open(address, tokens.len()).await?;
         let (sender, applied) = mpsc::unbounded_channel();
+        let retries = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for (index, token) in tokens.iter().enumerate() {
-            let worker = Worker { index, client: lines.client(index, token)?, applied: sender.clone() };
+            let worker = Worker {
+                index,
+                id: format!("worker-{index}"),
+                client: lines.client(index, token)?,
+                applied: sender.clone(),
+                retries: Arc::clone(&retries),
+                retry: Retry::new(index),
+            };
             tasks.spawn(worker.run(mode));
         }
-        Ok(Self { tasks, applied })
+        Ok(Self { tasks, applied, retries })
+    }
+
+    /// How many calls were tried again since the last look.
+    pub(crate) fn retries(&self) -> usize {
+        self.retries.swap(0, Ordering::Relaxed)
     }
 
     /// The next event that any worker applies.
@@ -128,65 +145,103 @@ impl Swarm {
 
 struct Worker {
     index: usize,
+    id: String,
     client: Client,
     applied: UnboundedSender<Applied>,
+    retries: Arc<AtomicUsize>,
+    retry: Retry,
 }
 
 impl Worker {
     async fn run(mut self, mode: Mode) -> Result<()> {
-        let worker_id = format!("worker-{}", self.index);
         match mode {
             Mode::Poll(period) => {
                 tokio::time::sleep(period.mul_f64(spread(self.index))).await;
                 let mut ticks = tokio::time::interval(period);
                 loop {
                     ticks.tick().await;
-                    self.poll(&worker_id, Duration::ZERO).await?;
+                    self.poll(Duration::ZERO).await?;
                 }
             }
             Mode::LongPoll => loop {
-                self.poll(&worker_id, WAIT).await?;
+                self.poll(WAIT).await?;
             },
-            Mode::Watch => self.watch(&worker_id).await,
+            Mode::Watch => self.watch().await,
         }
     }
 
-    async fn poll(&mut self, worker_id: &str, wait: Duration) -> Result<()> {
+    async fn poll(&mut self, wait: Duration) -> Result<()> {
         let request = pb::ListPendingEventsRequest {
             wait: Some(wait.try_into()?),
-            worker_id: worker_id.to_owned(),
+            worker_id: self.id.clone(),
             ..Default::default()
         };
-        let events = self.client.list_pending_events(request).await?.into_inner().events;
-        self.apply(worker_id, events).await
+        let polled =
+            self.patiently(&request, async |client, request| client.list_pending_events(request).await);
+        let events = polled.await?.events;
+        self.apply(events).await
     }
 
-    async fn watch(&mut self, worker_id: &str) -> Result<()> {
+    async fn watch(&mut self) -> Result<()> {
         let mut cursor = String::new();
         loop {
             let request = pb::WatchPendingEventsRequest {
                 cursor: cursor.clone(),
-                worker_id: worker_id.to_owned(),
+                worker_id: self.id.clone(),
                 ..Default::default()
             };
-            let mut stream = self.client.watch_pending_events(request).await?.into_inner();
+            let opened =
+                self.patiently(&request, async |client, request| client.watch_pending_events(request).await);
+            let mut stream = opened.await?;
             while let Some(news) = stream.message().await? {
+                self.apply(news.events).await?;
                 cursor = news.cursor;
-                self.apply(worker_id, news.events).await?;
             }
         }
     }
 
-    async fn apply(&mut self, worker_id: &str, events: Vec<pb::ConfigurationEvent>) -> Result<()> {
+    async fn apply(&mut self, events: Vec<pb::ConfigurationEvent>) -> Result<()> {
         let received = Instant::now();
         for event in events {
             // Somebody newer may have taken its place; then that one comes, too.
-            if claim_and_complete(&mut self.client, &event.id, worker_id).await? {
+            if self.claim_and_complete(&event.id).await? {
                 let (worker, version, completed) = (self.index, event.version, Instant::now());
                 let _ = self.applied.send(Applied { worker, version, received, completed });
             }
         }
         Ok(())
+    }
+
+    async fn claim_and_complete(&mut self, event_id: &str) -> Result<bool, Status> {
+        let claim = claim(event_id, &self.id);
+        let claim =
+            self.patiently(&claim, async |client, claim| client.acknowledge_event(claim).await).await?;
+        if !claim.success {
+            return Ok(false);
+        }
+        let done = completion(event_id, &claim.claim_token);
+        Ok(self.patiently(&done, async |client, done| client.complete_event(done).await).await?.success)
+    }
+
+    /// Makes a call until the server has time for it.
+    async fn patiently<Q: Clone, A>(
+        &mut self,
+        request: &Q,
+        call: impl AsyncFn(&mut Client, Q) -> Result<Response<A>, Status>,
+    ) -> Result<A, Status> {
+        loop {
+            match call(&mut self.client, request.clone()).await {
+                Ok(response) => {
+                    self.retry.succeeded();
+                    return Ok(response.into_inner());
+                }
+                Err(status) if is_passing(&status) => {
+                    self.retries.fetch_add(1, Ordering::Relaxed);
+                    self.retry.pause(&status).await;
+                }
+                Err(status) => return Err(status),
+            }
+        }
     }
 }
 
@@ -196,17 +251,21 @@ pub(crate) async fn claim_and_complete(
     event_id: &str,
     worker_id: &str,
 ) -> Result<bool, Status> {
-    let claim = pb::AcknowledgeEventRequest {
-        event_id: event_id.to_owned(),
-        worker_id: worker_id.to_owned(),
-        lease: None,
-    };
-    let claim = client.acknowledge_event(claim).await?.into_inner();
+    let claim = client.acknowledge_event(claim(event_id, worker_id)).await?.into_inner();
     if !claim.success {
         return Ok(false);
     }
     let done = completion(event_id, &claim.claim_token);
     Ok(client.complete_event(done).await?.into_inner().success)
+}
+
+/// A claim with the lease that the server chooses.
+fn claim(event_id: &str, worker_id: &str) -> pb::AcknowledgeEventRequest {
+    pb::AcknowledgeEventRequest {
+        event_id: event_id.to_owned(),
+        worker_id: worker_id.to_owned(),
+        lease: None,
+    }
 }
 
 /// A report of success under a claim.
@@ -241,17 +300,4 @@ pub(crate) async fn batch(client: &mut Client, event_ids: &[String], worker_id: 
         ensure!(done.success, "{} is not completed", result.event_id);
     }
     Ok(())
-}
-
-/// Whether a call is worth another try: the server or its database is away for a moment.
-pub(crate) fn is_passing(status: &Status) -> bool {
-    // A connection that broke under a call shows as UNKNOWN or CANCELLED in this client.
-    matches!(
-        status.code(),
-        Code::Unavailable
-            | Code::ResourceExhausted
-            | Code::Unknown
-            | Code::Cancelled
-            | Code::DeadlineExceeded
-    )
 }
