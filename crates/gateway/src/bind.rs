@@ -1,18 +1,15 @@
-//! Field paths of a request message: looked up once, set without panics.
+//! Field paths of a request message: looked up once, appended to the wire.
 
-use std::fmt;
-
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
-
-use crate::wkt::WellKnown;
+use crate::json::{self, FieldTable, MessageId, Tables, Type, put};
 
 /// Longest dotted path a query parameter may have. Far more than any sensible
 /// message needs, and less than what a decoder refuses as too deep.
 pub(crate) const MAX_PATH: usize = 32;
 
-/// The fields from a request message down to one of its leaves.
-#[derive(Debug, Clone)]
-pub(crate) struct FieldPath(Vec<FieldDescriptor>);
+/// The fields from a request message down to one of its leaves, by the message
+/// and the place of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FieldPath(Vec<(MessageId, usize)>);
 
 /// Why a dotted path names no field that text can be put into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,129 +20,130 @@ pub(crate) enum PathError {
     TooLong,
 }
 
-/// Why a value cannot be set.
-#[derive(Debug)]
-pub(crate) enum SetError {
-    /// Another member of the same oneof is set.
-    Oneof(FieldDescriptor),
-    WrongType,
-}
-
-/// Finds a field by the name in the proto file or by its JSON name.
-pub(crate) fn find_field(desc: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
-    desc.get_field_by_name(name).or_else(|| desc.get_field_by_json_name(name))
-}
-
-/// Another member of the field's oneof that is set already.
-pub(crate) fn oneof_rival(message: &DynamicMessage, field: &FieldDescriptor) -> Option<FieldDescriptor> {
-    field
-        .containing_oneof()?
-        .fields()
-        .find(|other| other.number() != field.number() && message.has_field(other))
-}
-
 impl FieldPath {
     /// Resolves a dotted path, each part by either of its names.
-    pub(crate) fn resolve(root: &MessageDescriptor, path: &str) -> Result<Self, PathError> {
-        let mut fields: Vec<FieldDescriptor> = Vec::new();
+    pub(crate) fn resolve(tables: &Tables, root: MessageId, path: &str) -> Result<Self, PathError> {
+        let mut fields = Vec::new();
+        let mut at = Some(root);
         for name in path.split('.') {
             if fields.len() == MAX_PATH {
                 return Err(PathError::TooLong);
             }
-            let field = match fields.last() {
-                None => find_field(root, name),
-                Some(parent) => match parent.kind() {
-                    Kind::Message(desc)
-                        if !parent.is_list() && !parent.is_map() && WellKnown::of(&desc).is_none() =>
-                    {
-                        find_field(&desc, name)
-                    }
-                    _ => return Err(PathError::NoParent),
-                },
-            };
-            fields.push(field.ok_or(PathError::Unknown)?);
+            let id = at.ok_or(PathError::NoParent)?;
+            let message = tables.message(id).ok_or(PathError::Unknown)?;
+            let place = message.find(name, 0).ok_or(PathError::Unknown)?;
+            fields.push((id, place));
+            at = message.fields.get(place).and_then(|field| match field.kind() {
+                Some(Type::Message(inside)) if field.is_singular() => Some(inside),
+                _ => None,
+            });
+            at =
+                at.filter(|inside| tables.message(*inside).is_some_and(|inside| inside.well_known.is_none()));
         }
         Ok(Self(fields))
     }
 
-    pub(crate) fn leaf(&self) -> Option<&FieldDescriptor> {
-        self.0.last()
+    /// A field of a message.
+    pub(crate) fn of(message: MessageId, place: usize) -> Self {
+        Self(vec![(message, place)])
     }
 
-    /// Whether the first field of the path is this one.
-    pub(crate) fn is_within(&self, field: &FieldDescriptor) -> bool {
-        self.0.first().is_some_and(|first| first.number() == field.number())
+    /// The fields, the leaf last.
+    pub(crate) fn fields<'t>(&self, tables: &'t Tables) -> impl DoubleEndedIterator<Item = &'t FieldTable> {
+        self.0.iter().filter_map(|(id, place)| tables.message(*id)?.fields.get(*place))
     }
 
-    /// The path without its first field; empty where there is only one.
-    pub(crate) fn below_first(&self) -> &[FieldDescriptor] {
-        self.0.split_first().map_or(&[], |(_, below)| below)
+    pub(crate) fn leaf<'t>(&self, tables: &'t Tables) -> Option<&'t FieldTable> {
+        self.fields(tables).next_back()
+    }
+
+    /// Whether the first field of the path is at this place of the request.
+    pub(crate) fn is_within(&self, place: usize) -> bool {
+        self.0.first().is_some_and(|(_, first)| *first == place)
+    }
+
+    /// The place of the second field, where there are exactly two.
+    pub(crate) fn only_below_first(&self) -> Option<usize> {
+        match self.0.as_slice() {
+            [_, (_, place)] => Some(*place),
+            _ => None,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
-        self.0.iter().map(FieldDescriptor::number)
-    }
-
-    /// The leaf's value, where it and its parents are set.
-    pub(crate) fn get(&self, message: &DynamicMessage) -> Option<Value> {
-        let (field, below) = self.0.split_first()?;
-        get(message, field, below)
-    }
-
-    /// Sets the leaf, appending where it is repeated, and creates its parents.
-    pub(crate) fn set(&self, message: &mut DynamicMessage, value: Value) -> Result<(), SetError> {
-        let (leaf, parents) = self.0.split_last().ok_or(SetError::WrongType)?;
-        let mut at = message;
-        for parent in parents {
-            if let Some(rival) = oneof_rival(at, parent) {
-                return Err(SetError::Oneof(rival));
+    /// Another member of a oneof on the way that the message holds already.
+    pub(crate) fn rival<'t>(&self, tables: &'t Tables, wire: &[u8]) -> Option<&'t FieldTable> {
+        let mut numbers: Vec<u32> = Vec::with_capacity(self.0.len());
+        for (id, place) in &self.0 {
+            let message = tables.message(*id)?;
+            let field = message.fields.get(*place)?;
+            if field.oneof.is_some() {
+                let others = message.fields.iter();
+                for other in others.filter(|other| other.oneof == field.oneof && other.number != field.number)
+                {
+                    numbers.push(other.number);
+                    if json::find(wire, &numbers).is_some() {
+                        return Some(other);
+                    }
+                    numbers.pop();
+                }
             }
-            at = at.get_field_mut(parent).as_message_mut().ok_or(SetError::WrongType)?;
+            numbers.push(field.number);
         }
-        if let Some(rival) = oneof_rival(at, leaf) {
-            return Err(SetError::Oneof(rival));
-        }
-        if leaf.is_list() {
-            if !value.is_valid(&leaf.kind()) {
-                return Err(SetError::WrongType);
-            }
-            at.get_field_mut(leaf).as_list_mut().ok_or(SetError::WrongType)?.push(value);
-            Ok(())
-        } else {
-            at.try_set_field(leaf, value).map_err(|_| SetError::WrongType)
-        }
+        None
     }
-}
 
-/// The names in the proto file, joined with dots.
-impl fmt::Display for FieldPath {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, field) in self.0.iter().enumerate() {
-            let dot = if index == 0 { "" } else { "." };
-            write!(formatter, "{dot}{}", field.name())?;
+    /// The leaf's value in a message, where it is set.
+    pub(crate) fn get<'w>(&self, tables: &Tables, wire: &'w [u8]) -> Option<json::Raw<'w>> {
+        let numbers: Vec<u32> = self.fields(tables).map(|field| field.number).collect();
+        json::find(wire, &numbers)
+    }
+
+    /// Appends a message that has nothing but the leaf, with what `value`
+    /// appends after its tag: merged with what is there, that sets it or, where
+    /// it is repeated, adds to it.
+    pub(crate) fn append<E>(
+        &self,
+        tables: &Tables,
+        out: &mut Vec<u8>,
+        value: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = out.len();
+        let mut open = Vec::new();
+        let mut fields = self.fields(tables).peekable();
+        while let Some(field) = fields.next() {
+            out.extend_from_slice(&field.tag);
+            if fields.peek().is_some() {
+                open.push(match &field.end {
+                    None => Inside::Length(put::open(out)),
+                    Some(end) => Inside::Group(end),
+                });
+            }
+        }
+        if let Err(error) = value(out) {
+            out.truncate(start);
+            return Err(error);
+        }
+        for inside in open.into_iter().rev() {
+            match inside {
+                Inside::Length(place) => drop(put::close(out, place)),
+                Inside::Group(end) => out.extend_from_slice(end),
+            }
         }
         Ok(())
     }
+
+    /// The names in the proto file, joined with dots.
+    pub(crate) fn name(&self, tables: &Tables) -> String {
+        self.fields(tables).map(|field| &*field.name).collect::<Vec<_>>().join(".")
+    }
 }
 
-/// Paths are equal when they lead to one field, whichever names they used.
-impl PartialEq for FieldPath {
-    fn eq(&self, other: &Self) -> bool {
-        self.numbers().eq(other.numbers())
-    }
-}
-
-fn get(message: &DynamicMessage, field: &FieldDescriptor, below: &[FieldDescriptor]) -> Option<Value> {
-    if !message.has_field(field) {
-        return None;
-    }
-    let value = message.get_field(field);
-    match below.split_first() {
-        None => Some(value.into_owned()),
-        Some((next, below)) => get(value.as_message()?, next, below),
-    }
+/// How a message on the way to the leaf ends.
+enum Inside<'t> {
+    Length(put::Open),
+    Group(&'t [u8]),
 }

@@ -16,7 +16,7 @@ use tonic_types::pb;
 use crate::failure::{Failure, Inner, Origin, Violation};
 use crate::grpc;
 use crate::headers::HeaderPolicy;
-use crate::json::{self, Encoder, Tables};
+use crate::json::{self, Encoder, Style, Tables};
 use crate::options::{JSON, Options};
 
 /// The reason of an `ABORTED` that a failed `If-Match` caused.
@@ -119,8 +119,13 @@ impl ErrorRenderer {
         self.json(inner.code, &inner.message, &details)
     }
 
+    /// The tables of the transcoder's messages.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.0.tables
+    }
+
     pub(crate) fn encoder(&self) -> Encoder<'_> {
-        Encoder { tables: [&self.0.tables, &DETAIL_TYPES] }
+        Encoder { tables: [&self.0.tables, &DETAIL_TYPES], style: Style::Rest }
     }
 
     fn details(&self, inner: &Inner) -> Vec<Any> {

@@ -146,23 +146,28 @@ impl Violations {
         }
     }
 
-    pub(crate) fn append(&mut self, mut other: Self) {
-        self.0.append(&mut other.0);
-        self.0.truncate(MAX_VIOLATIONS);
+    /// Forgets those from `first` on.
+    pub(crate) fn truncate(&mut self, first: usize) {
+        self.0.truncate(first);
     }
 
-    pub(crate) fn into_result(self) -> Result<(), Failure> {
-        let Some(first) = self.0.first() else { return Ok(()) };
+    /// All of them in one sentence; none where there are none.
+    pub(crate) fn message(&self) -> Option<String> {
+        let first = self.0.first()?;
         let also = match self.0.len() - 1 {
             0 => String::new(),
             1 => "; and 1 more violation".to_owned(),
             more => format!("; and {more} more violations"),
         };
-        let message = if first.field.is_empty() {
+        Some(if first.field.is_empty() {
             format!("the request {}{also}", first.description)
         } else {
             format!("`{}` {}{also}", first.field, first.description)
-        };
+        })
+    }
+
+    pub(crate) fn into_result(self) -> Result<(), Failure> {
+        let Some(message) = self.message() else { return Ok(()) };
         let mut failure = Failure::new(Code::InvalidArgument, "INVALID_FIELDS", message);
         failure.0.origin = Origin::Gateway { reason: "INVALID_FIELDS", violations: self.0 };
         Err(failure)

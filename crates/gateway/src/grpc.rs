@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Extensions, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Full};
@@ -25,7 +25,7 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// Compressed flag and length in front of every message.
-const PREFIX: usize = 5;
+pub(crate) const PREFIX: usize = 5;
 
 /// Binary metadata is base64 with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -33,9 +33,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// One message as an uncompressed gRPC frame.
-pub(crate) fn frame(message: &impl Message) -> Result<Bytes, Failure> {
-    let length = message.encoded_len();
+/// A message with room for the prefix in front, as an uncompressed gRPC frame.
+pub(crate) fn frame(mut frame: Vec<u8>) -> Result<Bytes, Failure> {
     let too_large = |_| {
         Failure::new(
             Code::ResourceExhausted,
@@ -43,11 +42,12 @@ pub(crate) fn frame(message: &impl Message) -> Result<Bytes, Failure> {
             "the request does not fit into one message",
         )
     };
-    let mut frame = BytesMut::with_capacity(PREFIX + length);
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(length).map_err(too_large)?);
-    message.encode(&mut frame).map_err(Failure::broken_backend)?;
-    Ok(frame.freeze())
+    let length = u32::try_from(frame.len().saturating_sub(PREFIX)).map_err(too_large)?;
+    if let Some([flag, bytes @ ..]) = frame.first_chunk_mut::<PREFIX>() {
+        *flag = 0;
+        *bytes = length.to_be_bytes();
+    }
+    Ok(frame.into())
 }
 
 /// What a call is made with, besides the message.

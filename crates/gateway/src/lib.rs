@@ -18,9 +18,10 @@
 //! | call | `grpc`, `headers` | frame and metadata, messages |
 //! | answer | `response`, `stream`, `error`, `json` | wire bytes, JSON |
 //!
-//! Answers go from the wire to text by tables that are made once, without a
-//! message in between. Requests are dynamic messages between text and wire; only
-//! `request`, `query` and what they call know that.
+//! Text and wire are turned into each other by tables that are made once,
+//! without a message in between; [`ProtoJson`] is that codec by itself. What path,
+//! query and body say is appended to the request one after the other: protobuf
+//! merges messages that come in pieces.
 //!
 //! Not here, on purpose: authentication, limits on time and concurrency, request
 //! ids, CORS and compression (layers around this service), other protocols
@@ -28,6 +29,7 @@
 
 mod bind;
 mod body;
+mod codec;
 mod error;
 mod escape;
 mod failure;
@@ -46,6 +48,7 @@ mod template;
 mod transcoder;
 mod wkt;
 
+pub use codec::{CodecError, ProtoJson, ReadOptions, WriteOptions};
 pub use error::{ErrorRenderer, http_status};
 pub use headers::HeaderPolicy;
 pub use options::Options;

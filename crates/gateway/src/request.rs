@@ -1,18 +1,26 @@
 //! The parts of a REST request to one gRPC frame: path, query, body, `If-Match`
 //! and the inferred update mask. What is wrong in any of them is reported
 //! together.
+//!
+//! Each part appends to the wire form of the request: protobuf merges what
+//! stands in pieces.
+
+use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, Value};
 
-use crate::bind::SetError;
+use crate::bind::FieldPath;
 use crate::escape::{self, Decode};
 use crate::failure::{Failure, Problem, Violations, quoted};
+use crate::grpc;
+use crate::json::{self, Decoder, FieldTable, Tables, Unknown, put};
 use crate::options::Options;
+use crate::query;
 use crate::router::Match;
 use crate::rule::{BodyRule, PathVariable, Route};
-use crate::{grpc, json, query, scalar};
+use crate::scalar::{Masks, Scalars};
+use crate::wkt;
 
 /// A REST request, taken apart.
 #[derive(Debug)]
@@ -25,172 +33,186 @@ pub(crate) struct Parts<'r> {
 }
 
 /// Builds the request message and frames it.
-pub(crate) fn frame(route: &Route, parts: &Parts<'_>, options: &Options) -> Result<Bytes, Failure> {
+pub(crate) fn frame(
+    route: &Route,
+    tables: &Tables,
+    parts: &Parts<'_>,
+    options: &Options,
+) -> Result<Bytes, Failure> {
     let mut violations = Violations::default();
-    let (mut message, members) = from_body(route, parts.body, &mut violations);
+    // Binary is most often shorter than its text.
+    let mut out = Vec::with_capacity(grpc::PREFIX + parts.body.len() + 64);
+    out.resize(grpc::PREFIX, 0);
+    let mut request = Request { route, tables, out, violations: &mut violations };
+    let members = request.body(parts.body);
     for variable in &route.variables {
-        from_path(route, variable, parts.matched, options, &mut message, &mut violations);
+        request.path_variable(variable, parts.matched, options);
     }
     if let Some(query) = parts.query {
-        query::bind(route, query, options.max_query_parameters, &mut message, &mut violations);
+        let Request { out, violations, .. } = &mut request;
+        query::bind(route, tables, query, options.max_query_parameters, out, grpc::PREFIX, violations);
     }
     if let Some(etag) = &route.request_etag {
-        from_if_match(etag, parts.headers, &mut message, &mut violations);
+        request.if_match(etag, parts.headers);
     }
     if let Some(mask) = &route.update_mask {
-        infer_mask(route, mask, &members, &mut message);
+        request.infer_mask(mask, &members);
     }
+    let out = request.out;
     violations.into_result()?;
-    grpc::frame(&message)
+    grpc::frame(out)
 }
 
-/// The message as far as the body goes, and the members of its outermost object.
-fn from_body(
-    route: &Route,
-    body: &[u8],
-    violations: &mut Violations,
-) -> (DynamicMessage, Vec<FieldDescriptor>) {
-    let empty = || DynamicMessage::new(route.input.clone());
-    let text = match std::str::from_utf8(body) {
-        Ok(text) => text,
-        Err(error) => {
-            let valid = body.get(..error.valid_up_to()).unwrap_or_default();
-            let line = valid.split(|byte| *byte == b'\n').count();
-            let column = valid.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
-            let description = format!("is malformed JSON: not UTF-8 at line {line} column {column}");
-            violations.push("", Problem::MalformedJson, description);
-            return (empty(), Vec::new());
-        }
-    };
-    // RFC 8259 knows four whitespace characters; Unicode's others are no JSON.
-    if text.trim_start_matches([' ', '\t', '\r', '\n']).is_empty() {
-        return (empty(), Vec::new());
+/// A request message in the making.
+struct Request<'r, 'v> {
+    route: &'r Route,
+    tables: &'r Tables,
+    /// Room for the frame's prefix, and the message so far.
+    out: Vec<u8>,
+    violations: &'v mut Violations,
+}
+
+impl Request<'_, '_> {
+    fn so_far(&self) -> &[u8] {
+        self.out.get(grpc::PREFIX..).unwrap_or_default()
     }
-    match &route.body {
-        BodyRule::None => {
-            violations.push("", Problem::UnexpectedBody, "must not have a body");
-            (empty(), Vec::new())
-        }
-        BodyRule::Whole => {
-            let decoded = json::message(&route.input, text, violations);
-            match decoded.value {
-                Some(Value::Message(message)) => (message, decoded.members),
-                _ => (empty(), decoded.members),
+
+    /// The message as far as the body goes. Returns the places of the members of its outermost object.
+    fn body(&mut self, body: &[u8]) -> Vec<usize> {
+        let text = match std::str::from_utf8(body) {
+            Ok(text) => text,
+            Err(error) => {
+                let valid = body.get(..error.valid_up_to()).unwrap_or_default();
+                let (line, column) = json::position(&String::from_utf8_lossy(valid), valid.len());
+                let description = format!("is malformed JSON: not UTF-8 at line {line} column {column}");
+                self.violations.push("", Problem::MalformedJson, description);
+                return Vec::new();
             }
+        };
+        // RFC 8259 knows four whitespace characters; Unicode's others are no JSON.
+        if text.trim_start_matches([' ', '\t', '\r', '\n']).is_empty() {
+            return Vec::new();
         }
-        BodyRule::Field(field) => {
-            let decoded = json::field(field, text, violations);
-            let mut message = empty();
-            if let Some(value) = decoded.value
-                && message.try_set_field(field, value).is_err()
-            {
-                violations.push(field.name(), Problem::InvalidValue, scalar::expected(&field.kind()));
+        let decoder = Decoder { tables: self.tables, unknown: Unknown::Refused, masks: Masks::Either };
+        match self.route.body {
+            BodyRule::None => {
+                self.violations.push("", Problem::UnexpectedBody, "must not have a body");
+                Vec::new()
             }
-            (message, decoded.members)
+            BodyRule::Whole => decoder.message(&mut self.out, self.route.input, text, self.violations),
+            BodyRule::Field(place) => match FieldPath::of(self.route.input, place).leaf(self.tables) {
+                Some(field) => decoder.field(&mut self.out, field, text, self.violations),
+                None => Vec::new(),
+            },
         }
     }
-}
 
-fn from_path(
-    route: &Route,
-    variable: &PathVariable,
-    matched: &Match<'_>,
-    options: &Options,
-    message: &mut DynamicMessage,
-    violations: &mut Violations,
-) {
-    let Some(leaf) = variable.field.leaf() else { return };
-    let raw = matched.capture(&route.template, variable.start, variable.end);
-    let how = if variable.is_single || options.fully_decode_reserved_expansion {
-        Decode::All
-    } else {
-        Decode::ExceptSlash
-    };
-    let value = escape::decode(raw, how)
-        .map_err(|error| error.description().to_owned())
-        .and_then(|text| scalar::from_text(&leaf.kind(), &text));
-    let field = variable.field.to_string();
-    let value = match value {
-        Ok(value) => value,
-        Err(description) => return violations.push(&field, Problem::InvalidValue, description),
-    };
-    if variable.field.get(message).is_some_and(|in_body| in_body != value) {
-        let description = format!("is `{}` in the path and something else in the body", quoted(raw));
-        return violations.push(&field, Problem::ConflictingField, description);
-    }
-    match variable.field.set(message, value) {
-        Ok(()) => {}
-        Err(SetError::Oneof(rival)) => {
-            let description = format!("is part of the path and excludes `{}`", rival.name());
-            violations.push(&field, Problem::ConflictingField, description);
+    fn path_variable(&mut self, variable: &PathVariable, matched: &Match<'_>, options: &Options) {
+        let Some(leaf) = variable.field.leaf(self.tables) else { return };
+        let Some(kind) = leaf.kind() else { return };
+        let raw = matched.capture(&self.route.template, variable.start, variable.end);
+        let how = if variable.is_single || options.fully_decode_reserved_expansion {
+            Decode::All
+        } else {
+            Decode::ExceptSlash
+        };
+        let scalars = Scalars { tables: self.tables, masks: Masks::Either };
+        let mut fragment = Vec::new();
+        let appended = variable.field.append(self.tables, &mut fragment, |out| {
+            let text = escape::decode(raw, how).map_err(|error| error.description().to_owned())?;
+            scalars.text(out, kind, &text).map_err(|wrong| scalars.describe(wrong, kind, &text))
+        });
+        if let Err(description) = appended {
+            let field = variable.field.name(self.tables);
+            return self.violations.push(&field, Problem::InvalidValue, description);
         }
-        Err(SetError::WrongType) => {
-            violations.push(&field, Problem::InvalidValue, scalar::expected(&leaf.kind()));
+        let in_body = variable.field.get(self.tables, self.so_far());
+        if in_body.is_some() && in_body != variable.field.get(self.tables, &fragment) {
+            let description = format!("is `{}` in the path and something else in the body", quoted(raw));
+            let field = variable.field.name(self.tables);
+            return self.violations.push(&field, Problem::ConflictingField, description);
         }
+        if let Some(rival) = variable.field.rival(self.tables, self.so_far()) {
+            let description = format!("is part of the path and excludes `{}`", rival.name);
+            let field = variable.field.name(self.tables);
+            return self.violations.push(&field, Problem::ConflictingField, description);
+        }
+        self.out.extend_from_slice(&fragment);
     }
-}
 
-/// `If-Match: "tag"` is the request's etag, unless the request says one itself.
-/// `*` asks for nothing that the rpc does not check anyway.
-fn from_if_match(
-    etag: &FieldDescriptor,
-    headers: &HeaderMap,
-    message: &mut DynamicMessage,
-    violations: &mut Violations,
-) {
-    let mut values = headers.get_all(header::IF_MATCH).iter();
-    let Some(value) = values.next() else { return };
-    if message.has_field(etag) {
-        return;
+    /// `If-Match: "tag"` is the request's etag, unless the request says one itself.
+    /// `*` asks for nothing that the rpc does not check anyway.
+    fn if_match(&mut self, etag: &FieldPath, headers: &HeaderMap) {
+        let mut values = headers.get_all(header::IF_MATCH).iter();
+        let Some(value) = values.next() else { return };
+        if etag.get(self.tables, self.so_far()).is_some() {
+            return;
+        }
+        let text = value.to_str().unwrap_or_default().trim();
+        if text == "*" && values.next().is_none() {
+            return;
+        }
+        // A cache or proxy that compresses the answer marks the tag as weak.
+        let tag = text.strip_prefix("W/").unwrap_or(text);
+        let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
+        if tag.is_empty() || tag.contains(['"', ',']) || values.next().is_some() {
+            let description = "must be one entity tag, such as `\"abc\"`";
+            return self.violations.push("If-Match", Problem::InvalidValue, description);
+        }
+        self.append(etag, |out| put::bytes(out, tag.as_bytes()));
     }
-    let text = value.to_str().unwrap_or_default().trim();
-    if text == "*" && values.next().is_none() {
-        return;
-    }
-    // A cache or proxy that compresses the answer marks the tag as weak.
-    let tag = text.strip_prefix("W/").unwrap_or(text);
-    let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
-    if tag.is_empty() || tag.contains(['"', ',']) || values.next().is_some() {
-        violations.push("If-Match", Problem::InvalidValue, "must be one entity tag, such as `\"abc\"`");
-    } else if message.try_set_field(etag, Value::String(tag.to_owned())).is_err() {
-        violations.push("If-Match", Problem::InvalidValue, "does not apply to this method");
-    }
-}
 
-/// Fills an absent mask with the members of the body, nulls included: a client
-/// that sends a field means it. Fields the path binds cannot change, and an
-/// etag is a condition and no change.
-fn infer_mask(
-    route: &Route,
-    mask: &FieldDescriptor,
-    members: &[FieldDescriptor],
-    message: &mut DynamicMessage,
-) {
-    let Kind::Message(desc) = mask.kind() else { return };
-    if message.has_field(mask) || members.is_empty() {
-        return;
-    }
-    let is_path_bound = |member: &FieldDescriptor| {
-        route.variables.iter().any(|variable| match &route.body {
-            BodyRule::Whole => variable.field.len() == 1 && variable.field.is_within(member),
-            BodyRule::Field(body) => {
-                let below = variable.field.below_first();
-                variable.field.is_within(body)
-                    && below.len() == 1
-                    && below.iter().all(|field| field.number() == member.number())
+    /// Fills an absent mask with the members of the body, nulls included: a client
+    /// that sends a field means it. Fields the path binds cannot change, and an
+    /// etag is a condition and no change.
+    fn infer_mask(&mut self, mask: &FieldPath, members: &[usize]) {
+        if members.is_empty() || mask.get(self.tables, self.so_far()).is_some() {
+            return;
+        }
+        let route = self.route;
+        let is_path_bound = |member: usize| {
+            route.variables.iter().any(|variable| match route.body {
+                BodyRule::Whole => variable.field.len() == 1 && variable.field.is_within(member),
+                BodyRule::Field(body) => {
+                    variable.field.is_within(body) && variable.field.only_below_first() == Some(member)
+                }
+                BodyRule::None => false,
+            })
+        };
+        let is_whole = matches!(route.body, BodyRule::Whole);
+        let tables = self.tables;
+        let body = match route.body {
+            BodyRule::Field(place) => {
+                FieldPath::of(route.input, place).leaf(tables).and_then(FieldTable::message)
             }
-            BodyRule::None => false,
-        })
-    };
-    let is_whole = matches!(route.body, BodyRule::Whole);
-    let paths = members
-        .iter()
-        .filter(|member| member.name() != "etag" && !(is_whole && member.number() == mask.number()))
-        .filter(|member| !is_path_bound(member))
-        .map(|member| Value::String(member.name().to_owned()))
-        .collect();
-    let inferred = scalar::message(&desc, [(1, Value::List(paths))]);
-    if message.try_set_field(mask, inferred).is_err() {
-        tracing::debug!(rpc = route.info.rpc, "update_mask is no FieldMask");
+            BodyRule::Whole | BodyRule::None => Some(route.input),
+        };
+        let fields = body.and_then(|id| tables.message(id)).map(|message| message.fields.as_slice());
+        let names: Vec<&str> = members
+            .iter()
+            .filter(|member| !is_path_bound(**member))
+            .filter(|member| !is_whole || !mask.is_within(**member))
+            .filter_map(|member| fields?.get(*member).map(|field| &*field.name))
+            .filter(|name| *name != "etag")
+            .collect();
+        self.append(mask, |out| {
+            let place = put::open(out);
+            for name in names {
+                out.push(wkt::PATHS_TAG);
+                put::bytes(out, name.as_bytes());
+            }
+            put::close(out, place);
+        });
+    }
+
+    fn append(&mut self, field: &FieldPath, value: impl FnOnce(&mut Vec<u8>)) {
+        let appended = field.append(self.tables, &mut self.out, |out| {
+            value(out);
+            Ok::<_, Infallible>(())
+        });
+        match appended {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
     }
 }

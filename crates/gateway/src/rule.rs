@@ -7,13 +7,12 @@ use std::sync::Arc;
 use http::Method;
 use http::uri::PathAndQuery;
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
-    MethodDescriptor, Value,
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, MessageDescriptor, MethodDescriptor, Value,
 };
 use thiserror::Error;
 
 use crate::bind::FieldPath;
-use crate::json::{MessageId, Tables};
+use crate::json::{FieldTable, MessageId, Tables, Type};
 use crate::router::{RouteId, Router, RuleMethod};
 use crate::template::Template;
 use crate::wkt::WellKnown;
@@ -77,7 +76,8 @@ fn list(errors: &[RuleError]) -> String {
 pub(crate) enum BodyRule {
     None,
     Whole,
-    Field(FieldDescriptor),
+    /// The field at this place of the request.
+    Field(usize),
 }
 
 /// A path variable, resolved against the request message.
@@ -97,7 +97,7 @@ pub(crate) struct Route {
     pub(crate) template: Template,
     /// `/package.Service/Method`.
     pub(crate) grpc_path: PathAndQuery,
-    pub(crate) input: MessageDescriptor,
+    pub(crate) input: MessageId,
     pub(crate) output: MessageId,
     pub(crate) is_streaming: bool,
     pub(crate) variables: Vec<PathVariable>,
@@ -105,9 +105,9 @@ pub(crate) struct Route {
     /// Number of the field of the response that is the body.
     pub(crate) response_body: Option<u32>,
     /// The mask a PATCH is given from its body: `update_mask` of the request.
-    pub(crate) update_mask: Option<FieldDescriptor>,
+    pub(crate) update_mask: Option<FieldPath>,
     /// `etag` of the request, bound to `If-Match`.
-    pub(crate) request_etag: Option<FieldDescriptor>,
+    pub(crate) request_etag: Option<FieldPath>,
     /// Number of the `etag` of the response, sent as `ETag`.
     pub(crate) response_etag: Option<u32>,
 }
@@ -207,22 +207,25 @@ fn route(
     };
     let is = |wanted: &Method| matches!(&rule_method, RuleMethod::One(method) if method == wanted);
     let template = Template::parse(&text).map_err(|error| error.to_string())?;
-    let (input, output) = (method.input(), method.output());
-    let variables = variables(&template, &input)?;
+    let (request, output) = (method.input(), method.output());
+    let find = |message: &MessageDescriptor| {
+        let name = message.full_name();
+        tables.find(name).ok_or_else(|| format!("is about {name}, which the pool does not hold"))
+    };
+    let (input, answer) = (find(&request)?, find(&output)?);
+    let variables = variables(&template, tables, input, &request)?;
 
     let body = match string(rule, "body").as_str() {
         "" => BodyRule::None,
         _ if is(&Method::GET) || is(&Method::HEAD) => return Err(format!("gives {kind} a body")),
         "*" => BodyRule::Whole,
         name => {
-            let field = input.get_field_by_name(name);
-            let field =
-                field.ok_or_else(|| format!("has the body `{name}`, no field of {}", input.full_name()))?;
-            if variables.iter().any(|variable| variable.field.len() == 1 && variable.field.is_within(&field))
-            {
+            let place = place(tables, input, name)
+                .ok_or_else(|| format!("has the body `{name}`, no field of {}", request.full_name()))?;
+            if variables.iter().any(|variable| variable.field.len() == 1 && variable.field.is_within(place)) {
                 return Err(format!("binds `{name}` to the path and to the body"));
             }
-            BodyRule::Field(field)
+            BodyRule::Field(place)
         }
     };
     let response_body = match string(rule, "response_body").as_str() {
@@ -249,12 +252,10 @@ fn route(
         variables,
         body,
         response_body,
-        update_mask: is(&Method::PATCH).then(|| update_mask(&input)).flatten(),
-        request_etag: etag(&input),
-        response_etag: etag(&output).map(|field| field.number()),
-        output: tables
-            .find(output.full_name())
-            .ok_or_else(|| format!("answers with {}, which the pool does not hold", output.full_name()))?,
+        update_mask: is(&Method::PATCH).then(|| update_mask(tables, input)).flatten(),
+        request_etag: etag(tables, input),
+        response_etag: etag(tables, answer).and_then(|etag| etag.leaf(tables).map(|field| field.number)),
+        output: answer,
         template,
         input,
     };
@@ -277,22 +278,29 @@ fn string(message: &DynamicMessage, field: &str) -> String {
     message.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn variables(template: &Template, input: &MessageDescriptor) -> Result<Vec<PathVariable>, String> {
+fn variables(
+    template: &Template,
+    tables: &Tables,
+    input: MessageId,
+    request: &MessageDescriptor,
+) -> Result<Vec<PathVariable>, String> {
     let resolve = |variable: &crate::template::Variable| {
         let path = &variable.field_path;
-        let field = FieldPath::resolve(input, path)
-            .map_err(|_| format!("binds `{path}`, no singular field of {}", input.full_name()))?;
+        let field = FieldPath::resolve(tables, input, path)
+            .map_err(|_| format!("binds `{path}`, no singular field of {}", request.full_name()))?;
         // Templates name fields as the proto file does, not by their JSON names.
-        if field.to_string() != *path {
-            return Err(format!("binds `{path}`, which is written `{field}` in {}", input.full_name()));
+        let name = field.name(tables);
+        if name != *path {
+            return Err(format!("binds `{path}`, which is written `{name}` in {}", request.full_name()));
         }
-        match field.leaf() {
-            Some(leaf) if leaf.is_list() => Err(format!("binds the repeated field `{path}`")),
-            Some(leaf) if leaf.is_map() => Err(format!("binds the map field `{path}`")),
-            Some(leaf) if matches!(leaf.kind(), Kind::Message(_)) => {
-                Err(format!("binds the message field `{path}`"))
+        let leaf = field.leaf(tables);
+        match leaf.and_then(FieldTable::kind) {
+            None => Err(format!("binds the map field `{path}`")),
+            Some(_) if leaf.is_some_and(|leaf| !leaf.is_singular()) => {
+                Err(format!("binds the repeated field `{path}`"))
             }
-            _ => Ok(PathVariable {
+            Some(Type::Message(_)) => Err(format!("binds the message field `{path}`")),
+            Some(_) => Ok(PathVariable {
                 field,
                 start: variable.start,
                 end: variable.end,
@@ -303,13 +311,22 @@ fn variables(template: &Template, input: &MessageDescriptor) -> Result<Vec<PathV
     template.variables.iter().map(resolve).collect()
 }
 
-fn update_mask(input: &MessageDescriptor) -> Option<FieldDescriptor> {
-    let field = input.get_field_by_name("update_mask")?;
-    let is_mask =
-        matches!(field.kind(), Kind::Message(desc) if WellKnown::of(&desc) == Some(WellKnown::FieldMask));
-    (is_mask && !field.is_list()).then_some(field)
+/// The place of a field by its name in the proto file.
+fn place(tables: &Tables, message: MessageId, name: &str) -> Option<usize> {
+    let message = tables.message(message)?;
+    message.find(name, 0).filter(|place| message.fields.get(*place).is_some_and(|field| *field.name == *name))
 }
 
-fn etag(message: &MessageDescriptor) -> Option<FieldDescriptor> {
-    message.get_field_by_name("etag").filter(|field| field.kind() == Kind::String && !field.is_list())
+fn update_mask(tables: &Tables, input: MessageId) -> Option<FieldPath> {
+    let mask = FieldPath::of(input, place(tables, input, "update_mask")?);
+    let field = mask.leaf(tables).filter(|field| field.is_singular())?;
+    let is_mask = tables.message(field.message()?)?.well_known == Some(WellKnown::FieldMask);
+    is_mask.then_some(mask)
+}
+
+fn etag(tables: &Tables, message: MessageId) -> Option<FieldPath> {
+    let etag = FieldPath::of(message, place(tables, message, "etag")?);
+    let is_text =
+        etag.leaf(tables).is_some_and(|field| field.is_singular() && field.kind() == Some(Type::String));
+    is_text.then_some(etag)
 }

@@ -1,211 +1,393 @@
-//! Text and numbers to field values: the leaves of paths, queries and JSON.
+//! Text and numbers to values on the wire: the leaves of paths, queries and JSON.
 //!
 //! Paths and queries are strict where JSON is lenient: ProtoJSON lets `"1e5"`
-//! stand for an integer, a query string does not. The error of every function
-//! is a description that completes "the field ...".
+//! stand for an integer, a query string does not. Every function appends the
+//! value without its tag. What it appends before an error is for the caller to
+//! cut off.
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use prost_reflect::{DynamicMessage, EnumDescriptor, Kind, MessageDescriptor, Value};
 
 use crate::failure::quoted;
-use crate::json;
+use crate::json::put;
+use crate::json::{EnumId, MessageTable, Tables, Type};
 use crate::wkt::{self, WellKnown};
 
 /// At most this many names are listed for an unknown enum name.
 const MAX_LISTED: usize = 32;
 
 /// Padding and trailing bits are not looked at, as ProtoJSON readers do.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_allow_trailing_bits(true)
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// A number as it stands in JSON.
+/// Why a text or number is no value of a type. What to say of it is asked of
+/// [`Scalars::expected`], and only where somebody is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    Value,
+    /// An enum has no value of that name.
+    Name(EnumId),
+}
+
+type Result = std::result::Result<(), Wrong>;
+
+/// Which names the paths of a `FieldMask` may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Masks {
+    /// lowerCamelCase only, as ProtoJSON has it.
+    Json,
+    /// Those of the proto file, too.
+    Either,
+}
+
+/// Reads leaves by the tables of their types.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Number {
-    Signed(i64),
-    Unsigned(u64),
-    Float(f64),
+pub(crate) struct Scalars<'t> {
+    pub(crate) tables: &'t Tables,
+    pub(crate) masks: Masks,
 }
 
-/// Whether one text can hold a value of this kind: every kind but messages that
-/// are JSON objects without a known meaning.
-pub(crate) fn is_text(kind: &Kind) -> bool {
-    match kind {
-        Kind::Message(message) => {
-            !matches!(WellKnown::of(message), None | Some(WellKnown::Any | WellKnown::Empty))
+impl<'t> Scalars<'t> {
+    /// Whether one text can hold a value of this type: every type but messages
+    /// that are JSON objects without a known meaning.
+    pub(crate) fn is_text(self, kind: Type) -> bool {
+        match self.well_known(kind) {
+            Some((_, well_known)) => !matches!(well_known, None | Some(WellKnown::Any | WellKnown::Empty)),
+            None => true,
         }
-        _ => true,
     }
-}
 
-/// The value of a path capture or query parameter, already percent-decoded.
-pub(crate) fn from_text(kind: &Kind, text: &str) -> Result<Value, String> {
-    match kind {
-        Kind::Bool => match text {
-            "true" => Ok(Value::Bool(true)),
-            "false" => Ok(Value::Bool(false)),
-            _ => Err(expected(kind)),
-        },
-        Kind::Enum(desc) => match decimal(text) {
-            Some(number) => enum_number(number).ok_or_else(|| expected(kind)),
-            None => enum_name(desc, text),
-        },
-        Kind::Message(desc) => match WellKnown::of(desc) {
-            Some(WellKnown::Wrapper) => wkt::wrap(desc, |kind| from_text(kind, text)),
-            Some(WellKnown::Struct | WellKnown::Value | WellKnown::List) => json::value_from_text(desc, text),
-            _ => from_string(kind, text.to_owned()),
-        },
-        _ => match integer(kind, decimal(text)) {
-            Some(found) => found.ok_or_else(|| expected(kind)),
-            None => from_string(kind, text.to_owned()),
-        },
+    /// Whether a text is read as JSON: what can be any JSON value has no other form.
+    pub(crate) fn is_json_text(self, kind: Type) -> bool {
+        let well_known = self.well_known(kind).and_then(|(_, well_known)| well_known);
+        matches!(well_known, Some(WellKnown::Struct | WellKnown::Value | WellKnown::List))
     }
-}
 
-/// The value a JSON string stands for.
-pub(crate) fn from_string(kind: &Kind, text: String) -> Result<Value, String> {
-    match kind {
-        Kind::String => Ok(Value::String(text)),
-        Kind::Bytes => bytes(&text).map(|bytes| Value::Bytes(bytes.into())).ok_or_else(|| expected(kind)),
-        Kind::Double => float(&text).map(Value::F64).ok_or_else(|| expected(kind)),
-        Kind::Float => float(&text).and_then(narrow).map(Value::F32).ok_or_else(|| expected(kind)),
-        Kind::Bool => Err(expected(kind)),
-        Kind::Enum(desc) => enum_name(desc, &text),
-        Kind::Message(desc) => match WellKnown::of(desc) {
-            Some(WellKnown::Timestamp) => wkt::timestamp(desc, &text).ok_or_else(|| expected(kind)),
-            Some(WellKnown::Duration) => wkt::duration(desc, &text).ok_or_else(|| expected(kind)),
-            Some(WellKnown::FieldMask) => wkt::field_mask(desc, &text).ok_or_else(|| expected(kind)),
-            Some(WellKnown::Wrapper) => wkt::wrap(desc, |kind| from_string(kind, text)),
-            Some(WellKnown::Value) => Ok(wkt::value(desc, wkt::STRING_VALUE, Value::String(text))),
-            _ => Err(expected(kind)),
-        },
-        _ => integer(kind, exact_integer(&text)).flatten().ok_or_else(|| expected(kind)),
-    }
-}
-
-/// The value a JSON number stands for.
-pub(crate) fn from_number(kind: &Kind, number: Number) -> Result<Value, String> {
-    let integral = match number {
-        Number::Signed(number) => Some(i128::from(number)),
-        Number::Unsigned(number) => Some(i128::from(number)),
-        Number::Float(number) => integral(number),
-    };
-    let found = match kind {
-        Kind::Double => Some(Value::F64(widen(number))),
-        Kind::Float => narrow(widen(number)).map(Value::F32),
-        Kind::Enum(_) => integral.and_then(enum_number),
-        Kind::Message(desc) => match WellKnown::of(desc) {
-            Some(WellKnown::Wrapper) => return wkt::wrap(desc, |kind| from_number(kind, number)),
-            Some(WellKnown::Value) => Some(wkt::value(desc, wkt::NUMBER_VALUE, Value::F64(widen(number)))),
-            _ => None,
-        },
-        _ => integer(kind, integral).flatten(),
-    };
-    found.ok_or_else(|| expected(kind))
-}
-
-/// The value a JSON boolean stands for.
-pub(crate) fn from_bool(kind: &Kind, value: bool) -> Result<Value, String> {
-    match kind {
-        Kind::Bool => Ok(Value::Bool(value)),
-        Kind::Message(desc) => match WellKnown::of(desc) {
-            Some(WellKnown::Wrapper) => wkt::wrap(desc, |kind| from_bool(kind, value)),
-            Some(WellKnown::Value) => Ok(wkt::value(desc, wkt::BOOL_VALUE, Value::Bool(value))),
-            _ => Err(expected(kind)),
-        },
-        _ => Err(expected(kind)),
-    }
-}
-
-/// What a value of this kind looks like, as an error description.
-pub(crate) fn expected(kind: &Kind) -> String {
-    let what = match kind {
-        Kind::Double => "a number",
-        Kind::Float => "a number in the range of a 32-bit float",
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => "a 32-bit integer",
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => "a 64-bit integer",
-        Kind::Uint32 | Kind::Fixed32 => "an unsigned 32-bit integer",
-        Kind::Uint64 | Kind::Fixed64 => "an unsigned 64-bit integer",
-        Kind::Bool => "`true` or `false`",
-        Kind::String => "a string",
-        Kind::Bytes => "a base64 string",
-        Kind::Enum(_) => "the name or the number of an enum value",
-        Kind::Message(desc) => match WellKnown::of(desc) {
-            Some(WellKnown::Timestamp) => "an RFC 3339 time such as `2026-01-31T12:00:00Z`",
-            Some(WellKnown::Duration) => "a number of seconds with the suffix `s`, such as `1.5s`",
-            Some(WellKnown::FieldMask) => "a comma-separated list of field paths",
-            Some(WellKnown::Wrapper) => match desc.get_field(1).map(|field| field.kind()) {
-                Some(Kind::Message(_)) | None => "a value",
-                Some(kind) => return expected(&kind),
+    /// The value of a path capture or query parameter, already percent-decoded.
+    /// Not for those that are JSON texts.
+    pub(crate) fn text(self, out: &mut Vec<u8>, kind: Type, text: &str) -> Result {
+        match kind {
+            Type::Bool => match text {
+                "true" => put::varint(out, 1),
+                "false" => put::varint(out, 0),
+                _ => return Err(Wrong::Value),
             },
-            Some(WellKnown::Value) => "a JSON value",
-            Some(WellKnown::List) => "a JSON array",
-            Some(WellKnown::Any) => "an object with a known `@type`",
-            Some(WellKnown::Struct | WellKnown::Empty) | None => "a JSON object",
-        },
-    };
-    format!("must be {what}")
+            Type::Enum(_) | Type::Null if is_decimal(text) => return enum_number(out, integer(text)),
+            Type::Message(_) => {
+                return self.message(out, kind, text, |leaves, out, kind| leaves.text(out, kind, text));
+            }
+            _ if kind.is_integer() => {
+                return whole(out, kind, is_decimal(text).then(|| integer(text)).flatten());
+            }
+            _ => return self.string(out, kind, text),
+        }
+        Ok(())
+    }
+
+    /// The value that a JSON string stands for.
+    pub(crate) fn string(self, out: &mut Vec<u8>, kind: Type, text: &str) -> Result {
+        match kind {
+            Type::String => put::bytes(out, text.as_bytes()),
+            Type::Bytes => {
+                let place = put::open(out);
+                let engine = if text.contains(['-', '_']) { &BASE64_URL } else { &BASE64 };
+                engine.decode_vec(text, out).map_err(|_| Wrong::Value)?;
+                put::close(out, place);
+            }
+            Type::Double | Type::Float => match text {
+                "NaN" => float(out, kind, f64::NAN),
+                "Infinity" => float(out, kind, f64::INFINITY),
+                "-Infinity" => float(out, kind, f64::NEG_INFINITY),
+                _ if is_json_number(text) => return self.number(out, kind, text),
+                _ => return Err(Wrong::Value),
+            },
+            Type::Null if text == "NULL_VALUE" => put::varint(out, 0),
+            Type::Bool | Type::Null => return Err(Wrong::Value),
+            Type::Enum(id) => match self.tables.enumeration(id).and_then(|names| names.number(text)) {
+                Some(number) => put::varint(out, sign_extended(number)),
+                None => return Err(Wrong::Name(id)),
+            },
+            Type::Message(_) => {
+                return self.message(out, kind, text, |leaves, out, kind| leaves.string(out, kind, text));
+            }
+            _ if is_json_number(text) => return self.number(out, kind, text),
+            _ => return Err(Wrong::Value),
+        }
+        Ok(())
+    }
+
+    /// The value that a JSON number stands for, as it is written.
+    pub(crate) fn number(self, out: &mut Vec<u8>, kind: Type, text: &str) -> Result {
+        match kind {
+            Type::Double => {
+                let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
+                float(out, kind, value.ok_or(Wrong::Value)?);
+            }
+            Type::Float => {
+                let value = text.parse::<f32>().ok().filter(|value| value.is_finite());
+                out.extend_from_slice(&value.ok_or(Wrong::Value)?.to_le_bytes());
+            }
+            Type::Enum(_) | Type::Null => return enum_number(out, exact_integer(text)),
+            Type::Message(_) => {
+                let place = put::open(out);
+                self.content_of_number(out, kind, text)?;
+                put::close(out, place);
+            }
+            Type::String | Type::Bytes | Type::Bool => return Err(Wrong::Value),
+            _ => return whole(out, kind, exact_integer(text)),
+        }
+        Ok(())
+    }
+
+    /// The value that `true` or `false` stands for.
+    pub(crate) fn boolean(self, out: &mut Vec<u8>, kind: Type, value: bool) -> Result {
+        match kind {
+            Type::Bool => put::varint(out, value.into()),
+            Type::Message(_) => {
+                let place = put::open(out);
+                self.content_of_bool(out, kind, value)?;
+                put::close(out, place);
+            }
+            _ => return Err(Wrong::Value),
+        }
+        Ok(())
+    }
+
+    /// The content of a message that a JSON string stands for.
+    pub(crate) fn content_of_string(self, out: &mut Vec<u8>, kind: Type, text: &str) -> Result {
+        self.content(out, kind, text, |leaves, out, kind| leaves.string(out, kind, text))
+    }
+
+    /// The content of a message that a JSON number stands for.
+    pub(crate) fn content_of_number(self, out: &mut Vec<u8>, kind: Type, text: &str) -> Result {
+        match self.well_known(kind) {
+            Some((message, Some(WellKnown::Wrapper))) => {
+                wrap(out, message, |out, kind| self.number(out, kind, text))
+            }
+            Some((_, Some(WellKnown::Value))) => {
+                out.push(wkt::NUMBER_VALUE_TAG);
+                self.number(out, Type::Double, text)
+            }
+            _ => Err(Wrong::Value),
+        }
+    }
+
+    /// The content of a message that `true` or `false` stands for.
+    pub(crate) fn content_of_bool(self, out: &mut Vec<u8>, kind: Type, value: bool) -> Result {
+        match self.well_known(kind) {
+            Some((message, Some(WellKnown::Wrapper))) => {
+                wrap(out, message, |out, kind| self.boolean(out, kind, value))
+            }
+            Some((_, Some(WellKnown::Value))) => {
+                out.push(wkt::BOOL_VALUE_TAG);
+                put::varint(out, value.into());
+                Ok(())
+            }
+            _ => Err(Wrong::Value),
+        }
+    }
+
+    fn message(
+        self,
+        out: &mut Vec<u8>,
+        kind: Type,
+        text: &str,
+        wrapped: impl FnOnce(Self, &mut Vec<u8>, Type) -> Result,
+    ) -> Result {
+        let place = put::open(out);
+        self.content(out, kind, text, wrapped)?;
+        put::close(out, place);
+        Ok(())
+    }
+
+    fn content(
+        self,
+        out: &mut Vec<u8>,
+        kind: Type,
+        text: &str,
+        wrapped: impl FnOnce(Self, &mut Vec<u8>, Type) -> Result,
+    ) -> Result {
+        let Some((message, Some(well_known))) = self.well_known(kind) else { return Err(Wrong::Value) };
+        let is_one = match well_known {
+            WellKnown::Timestamp => wkt::timestamp(out, text).is_some(),
+            WellKnown::Duration => wkt::duration(out, text).is_some(),
+            WellKnown::FieldMask => wkt::field_mask(out, text, self.masks).is_some(),
+            WellKnown::Wrapper => return wrap(out, message, |out, kind| wrapped(self, out, kind)),
+            WellKnown::Value => {
+                out.push(wkt::STRING_VALUE_TAG);
+                put::bytes(out, text.as_bytes());
+                true
+            }
+            _ => false,
+        };
+        if is_one { Ok(()) } else { Err(Wrong::Value) }
+    }
+
+    /// The key of a map entry from its JSON member name.
+    pub(crate) fn map_key(self, out: &mut Vec<u8>, kind: Type, text: &str) -> Result {
+        if kind == Type::String { self.string(out, kind, text) } else { self.text(out, kind, text) }
+    }
+
+    fn well_known(self, kind: Type) -> Option<(&'t MessageTable, Option<WellKnown>)> {
+        let Type::Message(id) = kind else { return None };
+        self.tables.message(id).map(|message| (message, message.well_known))
+    }
+
+    /// What is wrong with a text, as an error description that completes "the
+    /// field ...".
+    pub(crate) fn describe(self, wrong: Wrong, kind: Type, text: &str) -> String {
+        let Wrong::Name(id) = wrong else { return self.expected(kind) };
+        let names = self.tables.enumeration(id).map(|names| names.names.as_slice()).unwrap_or_default();
+        let mut listed: Vec<_> = names.iter().take(MAX_LISTED).map(|(name, _)| format!("`{name}`")).collect();
+        if names.len() > MAX_LISTED {
+            listed.push("…".to_owned());
+        }
+        format!("must be one of {}, not `{}`", listed.join(", "), quoted(text))
+    }
+
+    /// What a value of this type looks like, as an error description.
+    pub(crate) fn expected(self, kind: Type) -> String {
+        let what = match kind {
+            Type::Double => "a number",
+            Type::Float => "a number in the range of a 32-bit float",
+            Type::Int32 | Type::Sint32 | Type::Sfixed32 => "a 32-bit integer",
+            Type::Int64 | Type::Sint64 | Type::Sfixed64 => "a 64-bit integer",
+            Type::Uint32 | Type::Fixed32 => "an unsigned 32-bit integer",
+            Type::Uint64 | Type::Fixed64 => "an unsigned 64-bit integer",
+            Type::Bool => "`true` or `false`",
+            Type::String => "a string",
+            Type::Bytes => "a base64 string",
+            Type::Enum(_) | Type::Null => "the name or the number of an enum value",
+            Type::Message(_) => match self.well_known(kind) {
+                Some((_, Some(WellKnown::Timestamp))) => "an RFC 3339 time such as `2026-01-31T12:00:00Z`",
+                Some((_, Some(WellKnown::Duration))) => {
+                    "a number of seconds with the suffix `s`, such as `1.5s`"
+                }
+                Some((_, Some(WellKnown::FieldMask))) => "a comma-separated list of field paths",
+                Some((message, Some(WellKnown::Wrapper))) => match wrapped(message) {
+                    None => "a value",
+                    Some(kind) => return self.expected(kind),
+                },
+                Some((_, Some(WellKnown::Value))) => "a JSON value",
+                Some((_, Some(WellKnown::List))) => "a JSON array",
+                Some((_, Some(WellKnown::Any))) => "an object with a known `@type`",
+                Some((_, Some(WellKnown::Struct | WellKnown::Empty) | None)) | None => "a JSON object",
+            },
+        };
+        format!("must be {what}")
+    }
 }
 
-/// The key of a map field from its JSON member name.
-pub(crate) fn map_key(kind: &Kind, text: &str) -> Result<prost_reflect::MapKey, String> {
-    let value = match kind {
-        Kind::String => Value::String(text.to_owned()),
-        _ => from_text(kind, text)?,
-    };
-    value.into_map_key().ok_or_else(|| expected(kind))
+impl Type {
+    fn is_integer(self) -> bool {
+        use Type::{Fixed32, Fixed64, Int32, Int64, Sfixed32, Sfixed64, Sint32, Sint64, Uint32, Uint64};
+        matches!(
+            self,
+            Int32 | Int64 | Uint32 | Uint64 | Sint32 | Sint64 | Fixed32 | Fixed64 | Sfixed32 | Sfixed64
+        )
+    }
 }
 
-fn enum_name(desc: &EnumDescriptor, name: &str) -> Result<Value, String> {
-    if let Some(value) = desc.get_value_by_name(name) {
-        return Ok(Value::EnumNumber(value.number()));
+/// What a wrapper is around. A message inside would not be a wrapper; refusing
+/// it ends the recursion.
+fn wrapped(message: &MessageTable) -> Option<Type> {
+    message.fields.first()?.kind().filter(|kind| !matches!(kind, Type::Message(_)))
+}
+
+/// The content of a wrapper; a default is not written.
+fn wrap(
+    out: &mut Vec<u8>,
+    message: &MessageTable,
+    inner: impl FnOnce(&mut Vec<u8>, Type) -> Result,
+) -> Result {
+    let (Some(kind), Some(field)) = (wrapped(message), message.fields.first()) else {
+        return Err(Wrong::Value);
+    };
+    let start = out.len();
+    out.extend_from_slice(&field.tag);
+    let value = out.len();
+    inner(out, kind)?;
+    if is_default(out, value) {
+        out.truncate(start);
     }
-    let mut names: Vec<String> =
-        desc.values().take(MAX_LISTED).map(|value| format!("`{}`", value.name())).collect();
-    if desc.values().len() > MAX_LISTED {
-        names.push("…".to_owned());
-    }
-    Err(format!("must be one of {}, not `{}`", names.join(", "), quoted(name)))
+    Ok(())
+}
+
+/// Whether the value from here on is the default of its type: no other one is
+/// all zeros.
+pub(crate) fn is_default(out: &[u8], start: usize) -> bool {
+    out.get(start..).is_some_and(|value| value.iter().all(|byte| *byte == 0))
 }
 
 /// Enums are open: a number without a name is kept.
-fn enum_number(number: i128) -> Option<Value> {
-    i32::try_from(number).ok().map(Value::EnumNumber)
+fn enum_number(out: &mut Vec<u8>, number: Option<i128>) -> Result {
+    let number = number.and_then(|number| i32::try_from(number).ok()).ok_or(Wrong::Value)?;
+    put::varint(out, sign_extended(number));
+    Ok(())
 }
 
-/// `None` where the kind is no integer, `Some(None)` where the number does not fit.
-#[expect(clippy::option_option, reason = "the two absences mean different things to the two callers")]
-fn integer(kind: &Kind, number: Option<i128>) -> Option<Option<Value>> {
-    Some(match kind {
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
-            number.and_then(|number| number.try_into().ok()).map(Value::I32)
+fn sign_extended(number: i32) -> u64 {
+    i64::from(number).cast_unsigned()
+}
+
+fn float(out: &mut Vec<u8>, kind: Type, value: f64) {
+    if kind == Type::Double {
+        out.extend_from_slice(&value.to_le_bytes());
+    } else {
+        #[expect(clippy::cast_possible_truncation, reason = "only what is not finite comes here as a float")]
+        out.extend_from_slice(&(value as f32).to_le_bytes());
+    }
+}
+
+/// An integer of a type, where it fits.
+fn whole(out: &mut Vec<u8>, kind: Type, number: Option<i128>) -> Result {
+    fn fit<T: TryFrom<i128>>(number: i128) -> std::result::Result<T, Wrong> {
+        T::try_from(number).map_err(|_| Wrong::Value)
+    }
+    let number = number.ok_or(Wrong::Value)?;
+    match kind {
+        Type::Int32 => put::varint(out, sign_extended(fit(number)?)),
+        Type::Int64 => put::varint(out, fit::<i64>(number)?.cast_unsigned()),
+        Type::Uint32 => put::varint(out, fit::<u32>(number)?.into()),
+        Type::Uint64 => put::varint(out, fit(number)?),
+        Type::Sint32 => {
+            let number: i32 = fit(number)?;
+            put::varint(out, ((number << 1) ^ (number >> 31)).cast_unsigned().into());
         }
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
-            number.and_then(|number| number.try_into().ok()).map(Value::I64)
+        Type::Sint64 => {
+            let number: i64 = fit(number)?;
+            put::varint(out, ((number << 1) ^ (number >> 63)).cast_unsigned());
         }
-        Kind::Uint32 | Kind::Fixed32 => number.and_then(|number| number.try_into().ok()).map(Value::U32),
-        Kind::Uint64 | Kind::Fixed64 => number.and_then(|number| number.try_into().ok()).map(Value::U64),
-        _ => return None,
-    })
+        Type::Fixed32 => out.extend_from_slice(&fit::<u32>(number)?.to_le_bytes()),
+        Type::Fixed64 => out.extend_from_slice(&fit::<u64>(number)?.to_le_bytes()),
+        Type::Sfixed32 => out.extend_from_slice(&fit::<i32>(number)?.to_le_bytes()),
+        Type::Sfixed64 => out.extend_from_slice(&fit::<i64>(number)?.to_le_bytes()),
+        _ => return Err(Wrong::Value),
+    }
+    Ok(())
 }
 
 /// Strictly `-?[0-9]+`.
-fn decimal(text: &str) -> Option<i128> {
+fn is_decimal(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A decimal integer; none where it is far larger than any field.
+fn integer(text: &str) -> Option<i128> {
+    // Most are short.
+    if text.len() <= 18 { text.parse::<i64>().ok().map(i128::from) } else { text.parse().ok() }
 }
 
 /// An integer in JSON number notation: `100`, `1e2`, `1.00e2` and `100.0` are one number.
 fn exact_integer(text: &str) -> Option<i128> {
-    if let Some(number) = decimal(text) {
-        return Some(number);
+    if is_decimal(text) {
+        return integer(text);
     }
-    is_json_number(text).then_some(())?;
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
         None => (text, 0),
@@ -221,15 +403,6 @@ fn exact_integer(text: &str) -> Option<i128> {
     if shift >= 0 { digits.checked_mul(scale) } else { (digits % scale == 0).then(|| digits / scale) }
 }
 
-fn float(text: &str) -> Option<f64> {
-    match text {
-        "NaN" => Some(f64::NAN),
-        "Infinity" => Some(f64::INFINITY),
-        "-Infinity" => Some(f64::NEG_INFINITY),
-        _ => is_json_number(text).then(|| text.parse().ok())?.filter(|number: &f64| number.is_finite()),
-    }
-}
-
 /// The number grammar of RFC 8259; the standard library's is wider.
 fn is_json_number(text: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -242,64 +415,26 @@ fn is_json_number(text: &str) -> bool {
         && digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "checked to be integral and inside the range of i128")]
-fn integral(number: f64) -> Option<i128> {
-    (number.fract() == 0.0 && number.abs() < 1e20).then_some(number as i128)
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "ProtoJSON numbers of float fields are rounded to the nearest"
-)]
-fn widen(number: Number) -> f64 {
-    match number {
-        Number::Signed(number) => number as f64,
-        Number::Unsigned(number) => number as f64,
-        Number::Float(number) => number,
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "rounding to the nearest float is meant; overflow is refused"
-)]
-fn narrow(number: f64) -> Option<f32> {
-    let narrowed = number as f32;
-    (narrowed.is_finite() || !number.is_finite()).then_some(narrowed)
-}
-
-/// Standard or URL-safe alphabet, padded or not.
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    if text.contains(['-', '_']) {
-        BASE64.decode(text.replace('-', "+").replace('_', "/")).ok()
-    } else {
-        BASE64.decode(text).ok()
-    }
-}
-
-/// A message of type `desc` with the given fields.
-pub(crate) fn message<const N: usize>(desc: &MessageDescriptor, fields: [(u32, Value); N]) -> Value {
-    let mut message = DynamicMessage::new(desc.clone());
-    for (number, value) in fields {
-        // A descriptor whose well-known type has other fields is not well known;
-        // such a field is left out.
-        if message.try_set_field_by_number(number, value).is_err() {
-            tracing::debug!(message = desc.full_name(), number, "a well-known type with unusual fields");
-        }
-    }
-    Value::Message(message)
-}
-
 #[cfg(test)]
 mod tests {
+    use prost_reflect::DescriptorPool;
+
     use super::*;
+
+    fn read(kind: Type, text: &str) -> Option<Vec<u8>> {
+        let (tables, mut out) = (Tables::new(&DescriptorPool::new()), Vec::new());
+        Scalars { tables: &tables, masks: Masks::Json }.string(&mut out, kind, text).ok().map(|()| out)
+    }
 
     /// A2 #32, A4 #57: integers are exact.
     #[test]
     fn integers_in_json_notation_are_exact() {
         for (text, expected) in [
-            ("9007199254740993", Some(9_007_199_254_740_993)),
+            ("9007199254740993", Some(9_007_199_254_740_993_i64)),
             ("9007199254740993.0", Some(9_007_199_254_740_993)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
             ("1e5", Some(100_000)),
             ("1.50e1", Some(15)),
             ("-1E+2", Some(-100)),
@@ -315,27 +450,31 @@ mod tests {
             ("0x1", None),
             ("1_0", None),
         ] {
-            assert_eq!(exact_integer(text), expected, "{text}");
+            let expected = expected.map(|number| number.to_le_bytes().to_vec());
+            assert_eq!(read(Type::Sfixed64, text), expected, "{text}");
         }
     }
 
+    /// A4 #58.
     #[test]
     fn floats_follow_the_json_grammar() {
         for text in ["inf", "nan", "infinity", "1.", ".5", "+1", "1e", "1e400", "", "0x1p3"] {
-            assert_eq!(float(text), None, "{text}");
+            assert_eq!(read(Type::Double, text), None, "{text}");
         }
-        assert_eq!(float("-1.5e3"), Some(-1500.0));
-        assert_eq!(float("-Infinity"), Some(f64::NEG_INFINITY));
-        assert_eq!(narrow(1e39), None);
-        assert_eq!(narrow(f64::INFINITY), Some(f32::INFINITY));
+        assert_eq!(read(Type::Double, "-1.5e3"), Some((-1500.0_f64).to_le_bytes().to_vec()));
+        assert_eq!(read(Type::Double, "-Infinity"), Some(f64::NEG_INFINITY.to_le_bytes().to_vec()));
+        assert_eq!(read(Type::Double, "5e-324"), Some(5e-324_f64.to_le_bytes().to_vec()));
+        assert_eq!(read(Type::Float, "1e39"), None);
+        assert_eq!(read(Type::Float, "Infinity"), Some(f32::INFINITY.to_le_bytes().to_vec()));
+        assert_eq!(read(Type::Float, "3.4028235e38"), Some(f32::MAX.to_le_bytes().to_vec()));
     }
 
     /// A2 #32, A4 #59.
     #[test]
     fn base64_of_either_alphabet() {
         for text in ["-_8=", "-_8", "+/8=", "+/8"] {
-            assert_eq!(bytes(text).as_deref(), Some(&[0xfb, 0xff][..]), "{text}");
+            assert_eq!(read(Type::Bytes, text).as_deref(), Some(&[2, 0xfb, 0xff][..]), "{text}");
         }
-        assert_eq!(bytes("*"), None);
+        assert_eq!(read(Type::Bytes, "*"), None);
     }
 }

@@ -171,6 +171,7 @@ impl Shared {
         let body = body::read(body, limit).await?;
         let frame = request::frame(
             route,
+            self.errors.tables(),
             &Parts { matched, query, headers: &parts.headers, body: &body },
             &self.options,
         )?;

@@ -1,18 +1,21 @@
 //! The well-known types that have a JSON form of their own.
 
-use std::borrow::Cow;
+use prost_reflect::MessageDescriptor;
 
-use prost_reflect::{Kind, MessageDescriptor, Value};
+use crate::json::put;
+use crate::scalar::Masks;
 
-use crate::scalar::message;
-
-/// Field numbers of `google.protobuf.Value`.
-pub(crate) const NULL_VALUE: u32 = 1;
-pub(crate) const NUMBER_VALUE: u32 = 2;
-pub(crate) const STRING_VALUE: u32 = 3;
-pub(crate) const BOOL_VALUE: u32 = 4;
+/// A `google.protobuf.Value` that is `null`.
+pub(crate) const NULL_VALUE: [u8; 2] = [1 << 3, 0];
+/// Tags of the other members of its oneof.
+pub(crate) const NUMBER_VALUE_TAG: u8 = 2 << 3 | 1;
+pub(crate) const STRING_VALUE_TAG: u8 = 3 << 3 | 2;
+pub(crate) const BOOL_VALUE_TAG: u8 = 4 << 3;
 pub(crate) const STRUCT_VALUE: u32 = 5;
 pub(crate) const LIST_VALUE: u32 = 6;
+
+/// Tag of the paths of a `google.protobuf.FieldMask`.
+pub(crate) const PATHS_TAG: u8 = 1 << 3 | 2;
 
 /// Ten thousand years, which is what the definition of `Duration` allows.
 const MAX_DURATION_SECONDS: i64 = 315_576_000_000;
@@ -52,41 +55,14 @@ impl WellKnown {
     }
 }
 
-/// Whether `null` is a value of this kind rather than the absence of one.
-pub(crate) fn null(kind: &Kind) -> Option<Value> {
-    match kind {
-        Kind::Message(desc) if WellKnown::of(desc) == Some(WellKnown::Value) => {
-            Some(value(desc, NULL_VALUE, Value::EnumNumber(0)))
-        }
-        Kind::Enum(desc) if desc.full_name() == "google.protobuf.NullValue" => Some(Value::EnumNumber(0)),
-        _ => None,
-    }
-}
-
-/// A `google.protobuf.Value` with one member of its oneof set.
-pub(crate) fn value(desc: &MessageDescriptor, number: u32, member: Value) -> Value {
-    message(desc, [(number, member)])
-}
-
-/// A wrapper message around what `inner` makes of the wrapped kind.
-pub(crate) fn wrap(
-    desc: &MessageDescriptor,
-    inner: impl FnOnce(&Kind) -> Result<Value, String>,
-) -> Result<Value, String> {
-    match desc.get_field(1).map(|field| field.kind()) {
-        // A message inside would not be a wrapper; refusing it ends the recursion.
-        Some(Kind::Message(_)) | None => Err("cannot be given as text".to_owned()),
-        Some(kind) => Ok(message(desc, [(1, inner(&kind)?)])),
-    }
-}
-
 /// RFC 3339 with an upper-case `T` and `Z` or a numeric offset, at most nine
 /// fraction digits, in the years 1 to 9999.
-pub(crate) fn timestamp(desc: &MessageDescriptor, text: &str) -> Option<Value> {
+pub(crate) fn timestamp(out: &mut Vec<u8>, text: &str) -> Option<()> {
     is_rfc3339(text).then_some(())?;
     let parsed: prost_types::Timestamp = text.parse().ok()?;
     TIMESTAMP_SECONDS.contains(&parsed.seconds).then_some(())?;
-    Some(message(desc, [(1, Value::I64(parsed.seconds)), (2, Value::I32(parsed.nanos))]))
+    seconds_and_nanos(out, parsed.seconds, parsed.nanos);
+    Some(())
 }
 
 /// None where the time is outside the years 1 to 9999.
@@ -96,7 +72,7 @@ pub(crate) fn timestamp_text(seconds: i64, nanos: i32) -> Option<impl std::fmt::
 }
 
 /// `-?[0-9]+(\.[0-9]{1,9})?s` of at most ten thousand years.
-pub(crate) fn duration(desc: &MessageDescriptor, text: &str) -> Option<Value> {
+pub(crate) fn duration(out: &mut Vec<u8>, text: &str) -> Option<()> {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = match unsigned.strip_suffix('s')?.split_once('.') {
         Some((whole, fraction)) if (1..=9).contains(&fraction.len()) => (whole, fraction),
@@ -109,7 +85,18 @@ pub(crate) fn duration(desc: &MessageDescriptor, text: &str) -> Option<Value> {
     let nanos: i32 = format!("{fraction:0<9}").parse().ok()?;
     (seconds <= MAX_DURATION_SECONDS).then_some(())?;
     let sign = if unsigned.len() < text.len() { -1 } else { 1 };
-    Some(message(desc, [(1, Value::I64(seconds * i64::from(sign))), (2, Value::I32(nanos * sign))]))
+    seconds_and_nanos(out, seconds * i64::from(sign), nanos * sign);
+    Some(())
+}
+
+/// The two fields of a time or a length of time; a default is not written.
+fn seconds_and_nanos(out: &mut Vec<u8>, seconds: i64, nanos: i32) {
+    for (tag, value) in [(1 << 3, seconds), (2 << 3, i64::from(nanos))] {
+        if value != 0 {
+            out.push(tag);
+            put::varint(out, value.cast_unsigned());
+        }
+    }
 }
 
 /// None where the length is outside ten thousand years, or its parts differ in sign.
@@ -120,43 +107,41 @@ pub(crate) fn duration_text(seconds: i64, nanos: i32) -> Option<impl std::fmt::D
     in_range.then_some(prost_types::Duration { seconds, nanos })
 }
 
-/// Paths separated by commas, in lowerCamelCase or as in the proto file; kept
-/// as in the proto file.
-pub(crate) fn field_mask(desc: &MessageDescriptor, text: &str) -> Option<Value> {
-    let mut paths = Vec::new();
+/// Paths separated by commas, in lowerCamelCase or, where that is allowed, as in
+/// the proto file; kept as in the proto file.
+pub(crate) fn field_mask(out: &mut Vec<u8>, text: &str, masks: Masks) -> Option<()> {
     for path in text.split(',').filter(|path| !path.is_empty()) {
-        let mut snake = String::with_capacity(path.len() + 4);
-        for c in path.chars() {
-            match c {
-                'A'..='Z' => {
-                    snake.push('_');
-                    snake.push(c.to_ascii_lowercase());
-                }
-                'a'..='z' | '0'..='9' | '_' | '.' | '*' => snake.push(c),
+        out.push(PATHS_TAG);
+        let place = put::open(out);
+        for byte in path.bytes() {
+            match byte {
+                b'A'..=b'Z' => out.extend_from_slice(&[b'_', byte.to_ascii_lowercase()]),
+                b'_' if masks == Masks::Json => return None,
+                b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'*' => out.push(byte),
                 _ => return None,
             }
         }
-        paths.push(Value::String(snake));
+        put::close(out, place);
     }
-    Some(message(desc, [(1, Value::List(paths))]))
+    Some(())
 }
 
-/// A path of a mask in ProtoJSON's lowerCamelCase. One that would not survive the
-/// way back is kept as it is: refusing the whole answer would help nobody.
-pub(crate) fn camel_case(path: &str) -> Cow<'_, str> {
+/// A path of a mask in ProtoJSON's lowerCamelCase; none where it would not survive
+/// the way back.
+pub(crate) fn camel_case(path: &str) -> Option<String> {
     let mut camel = String::with_capacity(path.len());
     let mut chars = path.chars();
     while let Some(c) = chars.next() {
         match c {
-            'A'..='Z' => return path.into(),
+            'A'..='Z' => return None,
             '_' => match chars.next() {
                 Some(next @ 'a'..='z') => camel.push(next.to_ascii_uppercase()),
-                _ => return path.into(),
+                _ => return None,
             },
             other => camel.push(other),
         }
     }
-    camel.into()
+    Some(camel)
 }
 
 fn is_rfc3339(text: &str) -> bool {
@@ -212,13 +197,13 @@ mod tests {
     #[test]
     fn field_mask_paths_change_case() {
         for (path, camel) in [
-            ("display_name", "displayName"),
-            ("a.b_c", "a.bC"),
-            ("bad_1", "bad_1"),
-            ("Odd", "Odd"),
-            ("tail_", "tail_"),
+            ("display_name", Some("displayName")),
+            ("a.b_c", Some("a.bC")),
+            ("bad_1", None),
+            ("Odd", None),
+            ("tail_", None),
         ] {
-            assert_eq!(camel_case(path), camel, "{path}");
+            assert_eq!(camel_case(path).as_deref(), camel, "{path}");
         }
     }
 }

@@ -1,24 +1,27 @@
-//! ProtoJSON between text and messages: the codec of this crate.
-//!
-//! [`crate::request`] takes text in and gives wire bytes out, by way of a
-//! dynamic message; [`Encoder`] goes the other way round, from the wire to text
-//! by [`Tables`] that are made once. Nothing else knows how a message is held
-//! in between.
+//! ProtoJSON between text and the wire, by [`Tables`] that are made once from
+//! the descriptors and without a message object in between: [`Decoder`] reads
+//! text, [`Encoder`] writes it.
 
-mod decode;
-mod decode_wkt;
+mod lexer;
 mod map;
 #[cfg(test)]
 mod oracle;
+pub(crate) mod put;
+mod read;
+mod read_map;
+mod read_wkt;
 mod table;
 mod text;
 mod wire;
 mod write;
+mod write_wkt;
 
-pub(crate) use decode::{field, message, value_from_text};
-pub(crate) use table::{MessageId, Tables};
+pub(crate) use lexer::position;
+pub(crate) use read::{Decoder, Unknown};
+pub(crate) use table::{EnumId, FieldTable, MessageId, MessageTable, Tables, Type};
 pub(crate) use text::string;
-pub(crate) use write::{EncodeError, Encoder, last_text};
+pub(crate) use wire::{Raw, find};
+pub(crate) use write::{EncodeError, Encoder, Style, last_text};
 
 /// Deepest nesting of messages and map entries in a request: what `prost`
 /// decodes. Beyond it the backend would answer with an error of its own fault.

@@ -20,7 +20,7 @@ pub(crate) enum WireError {
 }
 
 /// A field's value as it stands on the wire.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Raw<'w> {
     Varint(u64),
     Fixed64(u64),
@@ -133,6 +133,24 @@ impl<'w> Reader<'w> {
     }
 }
 
+/// The last value of a field, by the numbers from the message down to it; none where it is absent.
+pub(crate) fn find<'w>(wire: &'w [u8], path: &[u32]) -> Option<Raw<'w>> {
+    let (first, below) = path.split_first()?;
+    let mut found = None;
+    let mut reader = Reader::new(wire);
+    while let Ok(Some((number, value))) = reader.field() {
+        if number == *first {
+            found = match (below, value) {
+                ([], value) => Some(value),
+                // Messages that follow each other are one, merged.
+                (below, Raw::Bytes(inside)) => find(inside, below).or(found),
+                _ => found,
+            };
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +174,16 @@ mod tests {
         assert_eq!(fields(&[0x0e]), Err(WireError::Tag));
         let endless = [&[0x08][..], &[0xff; 11]].concat();
         assert_eq!(fields(&endless), Err(WireError::Varint));
+    }
+
+    #[test]
+    fn the_last_value_is_found_in_merged_messages() {
+        // 1: { 2: 7 }, 1: { 3: 8 }, 1: { 2: 9 }
+        let wire = [0x0a, 2, 0x10, 7, 0x0a, 2, 0x18, 8, 0x0a, 2, 0x10, 9];
+        assert_eq!(find(&wire, &[1, 2]), Some(Raw::Varint(9)));
+        assert_eq!(find(&wire, &[1, 3]), Some(Raw::Varint(8)));
+        assert_eq!(find(&wire, &[1, 4]), None);
+        assert_eq!(find(&wire, &[1]), Some(Raw::Bytes(&[0x10, 9])));
     }
 
     #[test]

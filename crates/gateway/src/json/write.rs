@@ -1,14 +1,13 @@
-//! Messages from the wire to JSON text in the REST form, in one pass and without a message object: names as in the
-//! proto file, every field without presence written, members in field-number order and map entries sorted, so that
-//! equal messages give equal text.
+//! Messages from the wire to JSON text, in one pass and without a message object: members in field-number order and map
+//! entries sorted, so that equal messages give equal text.
 
-use std::borrow::Cow;
 use thiserror::Error;
 
+use super::MAX_DEPTH;
 use super::table::{FieldTable, MessageId, MessageTable, Shape, Tables, Type};
 use super::text::{base64, comma, display, float, quoted, special, string};
 use super::wire::{Raw, Reader, WireError};
-use super::{MAX_DEPTH, type_name};
+use super::write_wkt::{any_parts, seconds_and_nanos};
 use crate::wkt::{self, WellKnown};
 
 /// Why a message has no JSON form. Always the sender's fault, never the client's.
@@ -18,16 +17,28 @@ pub(crate) enum EncodeError {
     OutOfRange(&'static str),
     #[error("a `google.protobuf.Value` holds a number that is not finite")]
     NotFinite,
+    #[error("a `google.protobuf.FieldMask` holds a path that JSON cannot give back")]
+    Mask,
     #[error("the bytes are no `{message}`: {source}")]
     Wire { message: Box<str>, source: WireError },
     #[error("the message type is not known")]
     Unknown,
 }
 
+/// Which names members have, and which members there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Of REST answers: names as in the proto file, and every field without presence is written.
+    Rest,
+    /// ProtoJSON as it is without options: JSON names, and no defaults.
+    Proto,
+}
+
 /// Writes messages; resolves the types inside `Any` in the given tables, the first that knows a name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Encoder<'t> {
     pub(crate) tables: [&'t Tables; 2],
+    pub(crate) style: Style,
 }
 
 impl Encoder<'_> {
@@ -54,50 +65,6 @@ impl Encoder<'_> {
     pub(crate) fn any(&self, out: &mut Vec<u8>, type_url: &str, bytes: &[u8]) -> Result<(), EncodeError> {
         self.any_at(out, type_url, bytes, 0)
     }
-
-    fn any_at(&self, out: &mut Vec<u8>, type_url: &str, bytes: &[u8], depth: u32) -> Result<(), EncodeError> {
-        if type_url.is_empty() && bytes.is_empty() {
-            out.extend_from_slice(b"{}");
-            return Ok(());
-        }
-        out.extend_from_slice(b"{\"@type\":");
-        string(out, type_url);
-        let start = out.len();
-        let found = type_name(type_url)
-            .and_then(|name| self.tables.iter().find_map(|tables| Some((*tables, tables.find(name)?))));
-        if let Some((tables, id)) = found {
-            match self.inside_any(out, tables, id, bytes, depth) {
-                Ok(()) => {
-                    out.push(b'}');
-                    return Ok(());
-                }
-                Err(Fault::Wire(_)) => out.truncate(start),
-                Err(fault) => return Err(fault.of(tables.message(id))),
-            }
-        }
-        out.extend_from_slice(b",\"value\":");
-        base64(out, bytes);
-        out.push(b'}');
-        Ok(())
-    }
-
-    fn inside_any(
-        &self,
-        out: &mut Vec<u8>,
-        tables: &Tables,
-        id: MessageId,
-        bytes: &[u8],
-        depth: u32,
-    ) -> Result<(), Fault> {
-        let mut writer = Writer { encoder: *self, tables, entries: Vec::new() };
-        let message = tables.message(id).ok_or(Fault::Encode(EncodeError::Unknown))?;
-        if message.well_known.is_some() {
-            out.extend_from_slice(b",\"value\":");
-            writer.message(out, id, bytes, depth + 1)
-        } else {
-            writer.members(out, message, bytes, depth + 1, false)
-        }
-    }
 }
 
 /// An error on its way to where the message's name is known.
@@ -108,7 +75,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    fn of(self, message: Option<&MessageTable>) -> EncodeError {
+    pub(super) fn of(self, message: Option<&MessageTable>) -> EncodeError {
         match self {
             Self::Wire(source) => EncodeError::Wire {
                 message: message.map(|message| message.name.clone()).unwrap_or_default(),
@@ -172,7 +139,7 @@ impl<'e, 'w> Writer<'e, 'w> {
                 let text = wkt::duration_text(seconds, nanos);
                 out_of_range(text, "google.protobuf.Duration").map(|text| quoted(out, text))?;
             }
-            Some(WellKnown::FieldMask) => field_mask(out, wire)?,
+            Some(WellKnown::FieldMask) => self.field_mask(out, wire)?,
             Some(WellKnown::Wrapper | WellKnown::Struct | WellKnown::List) => {
                 let base = self.scan(message, wire)?;
                 if let Some(field) = message.fields.first() {
@@ -204,7 +171,7 @@ impl<'e, 'w> Writer<'e, 'w> {
     }
 
     /// The members of a message, without its braces.
-    fn members(
+    pub(super) fn members(
         &mut self,
         out: &mut Vec<u8>,
         message: &'e MessageTable,
@@ -219,17 +186,34 @@ impl<'e, 'w> Writer<'e, 'w> {
         let mut at = base;
         for (index, field) in message.fields.iter().enumerate() {
             let end = self.run(at, index);
-            if end == at && matches!(field.shape, Shape::Explicit(_)) {
+            let found = at..end;
+            at = end;
+            if !self.is_written(field, found.clone()) {
                 continue;
             }
             comma(out, first);
             first = false;
-            out.extend_from_slice(&field.key);
-            self.field(out, field, at..end, depth)?;
-            at = end;
+            out.extend_from_slice(match self.encoder.style {
+                Style::Rest => &field.key,
+                Style::Proto => &field.json_key,
+            });
+            self.field(out, field, found, depth)?;
         }
         self.entries.truncate(base);
         Ok(())
+    }
+
+    /// Whether a field becomes a member, these being its entries.
+    fn is_written(&self, field: &FieldTable, found: std::ops::Range<usize>) -> bool {
+        let found = self.entries.get(found).unwrap_or_default();
+        let is_empty = |entry: &Entry<'_>| matches!(entry.value, Raw::Bytes([]));
+        match (field.shape, self.encoder.style) {
+            (Shape::Explicit(_), _) => !found.is_empty(),
+            (_, Style::Rest) => !field.is_extension || !found.is_empty(),
+            (Shape::Implicit(_), Style::Proto) => found.last().is_some_and(|last| !is_default(last.value)),
+            (Shape::Repeated(kind), Style::Proto) if is_packable(kind) => !found.iter().all(is_empty),
+            (_, Style::Proto) => !found.is_empty(),
+        }
     }
 
     /// One field of a message and nothing else of it.
@@ -430,50 +414,6 @@ pub(super) fn merged(parts: &[Entry<'_>]) -> Result<Vec<u8>, WireError> {
     Ok(merged)
 }
 
-/// The two fields of a time or a length of time.
-fn seconds_and_nanos(wire: &[u8]) -> Result<(i64, i32), WireError> {
-    let (mut seconds, mut nanos) = (0, 0);
-    let mut reader = Reader::new(wire);
-    while let Some((number, value)) = reader.field()? {
-        match (number, value) {
-            (1, Raw::Varint(value)) => seconds = value.cast_signed(),
-            (2, Raw::Varint(value)) => nanos = low(value),
-            (1 | 2, _) => return Err(WireError::Type),
-            _ => {}
-        }
-    }
-    Ok((seconds, nanos))
-}
-
-fn any_parts(wire: &[u8]) -> Result<(&str, &[u8]), WireError> {
-    let (mut type_url, mut content) = ("", &[][..]);
-    let mut reader = Reader::new(wire);
-    while let Some((number, value)) = reader.field()? {
-        match (number, value) {
-            (1, Raw::Bytes(bytes)) => type_url = text(bytes)?,
-            (2, Raw::Bytes(bytes)) => content = bytes,
-            (1 | 2, _) => return Err(WireError::Type),
-            _ => {}
-        }
-    }
-    Ok((type_url, content))
-}
-
-/// A mask in ProtoJSON's lowerCamelCase.
-fn field_mask(out: &mut Vec<u8>, wire: &[u8]) -> Result<(), WireError> {
-    let mut paths: Vec<Cow<'_, str>> = Vec::new();
-    let mut reader = Reader::new(wire);
-    while let Some((number, value)) = reader.field()? {
-        match (number, value) {
-            (1, Raw::Bytes(bytes)) => paths.push(wkt::camel_case(text(bytes)?)),
-            (1, _) => return Err(WireError::Type),
-            _ => {}
-        }
-    }
-    string(out, &paths.join(","));
-    Ok(())
-}
-
 /// The last text under this number at the top of a message; none where there is none.
 pub(crate) fn last_text(wire: &[u8], number: u32) -> Option<&str> {
     let mut last = None;
@@ -484,6 +424,10 @@ pub(crate) fn last_text(wire: &[u8], number: u32) -> Option<&str> {
         }
     }
     text(last?).ok()
+}
+
+fn is_default(value: Raw<'_>) -> bool {
+    matches!(value, Raw::Varint(0) | Raw::Fixed64(0) | Raw::Fixed32(0) | Raw::Bytes([]))
 }
 
 fn is_packable(kind: Type) -> bool {

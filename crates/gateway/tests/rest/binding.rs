@@ -297,7 +297,7 @@ async fn malformed_json_is_400_with_its_place() {
         ("{\"s\":\"a\",\n}", "line 2 column 1"),
         ("{\"s\":\"a\"} x", "line 1 column 11"),
         ("{\"s\":\"a\"}{}", "line 1 column 10"),
-        ("{\"s\":\"a\"", "line 1 column 8"),
+        ("{\"s\":\"a\"", "line 1 column 9"),
         ("\u{feff}{}", "line 1 column 1"),
         ("{\"s\":\"\t\"}", "line 1 column 7"),
         ("{\"i32\":01}", "line 1 column 9"),
@@ -348,8 +348,8 @@ async fn every_wrong_field_of_a_body_is_reported() {
         ]
     );
     let violations = answer.json()["details"][1]["field_violations"].clone();
-    assert_eq!(violations[1]["description"], "must be a 32-bit integer (line 3, column 12)");
-    assert_eq!(violations[4]["description"], "must be a string (line 4, column 61)");
+    assert_eq!(violations[1]["description"], "must be a 32-bit integer (line 3, column 10)");
+    assert_eq!(violations[4]["description"], "must be a string (line 4, column 60)");
 }
 
 /// A4 #63, A9 #103: deep nesting is the client's error, never the server's.

