@@ -193,9 +193,18 @@ impl Worker {
             let opened =
                 self.patiently(&request, async |client, request| client.watch_pending_events(request).await);
             let mut stream = opened.await?;
-            while let Some(news) = stream.message().await? {
-                self.apply(news.events).await?;
-                cursor = news.cursor;
+            loop {
+                match stream.message().await {
+                    Ok(Some(news)) => {
+                        self.apply(news.events).await?;
+                        cursor = news.cursor;
+                    }
+                    Ok(None) => break,
+                    Err(status) => {
+                        self.pause(status).await?;
+                        break;
+                    }
+                }
             }
         }
     }
@@ -235,13 +244,19 @@ impl Worker {
                     self.retry.succeeded();
                     return Ok(response.into_inner());
                 }
-                Err(status) if is_passing(&status) => {
-                    self.retries.fetch_add(1, Ordering::Relaxed);
-                    self.retry.pause(&status).await;
-                }
-                Err(status) => return Err(status),
+                Err(status) => self.pause(status).await?,
             }
         }
+    }
+
+    /// Waits, where waiting helps.
+    async fn pause(&mut self, status: Status) -> Result<(), Status> {
+        if !is_passing(&status) {
+            return Err(status);
+        }
+        self.retries.fetch_add(1, Ordering::Relaxed);
+        self.retry.pause(&status).await;
+        Ok(())
     }
 }
 

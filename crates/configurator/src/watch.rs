@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use agentrouter_api::configurator as pb;
 use agentrouter_delivery::event::EventRow;
-use agentrouter_delivery::watch::{self, Position};
+use agentrouter_delivery::watch::{self, Position, Together};
 use agentrouter_kernel::id::{Customer, Id, Workspace};
 use agentrouter_kernel::page::{CursorValue, PageScope};
 use agentrouter_kernel::{Fault, FaultKind, Timestamp, Violations};
@@ -64,12 +64,16 @@ impl Watches {
     }
 }
 
-/// How far the offers of a customer's workspaces have come, as of some news.
+/// From how many workspaces with news on these are read together.
+const TOGETHER_MIN: usize = 8;
+
+/// How far the offers of a customer's workspaces have come, as of some news, and what they are.
 #[derive(Debug, Default)]
 struct Offers {
     as_of: Option<u64>,
     read_at: Option<Instant>,
     offered: HashMap<Id<Workspace>, i64>,
+    together: Together,
 }
 
 impl Offers {
@@ -81,14 +85,31 @@ impl Offers {
         customer: Id<Customer>,
         workspace: Id<Workspace>,
         now: u64,
+        watches: usize,
     ) -> Result<i64, StorageError> {
         let is_old = self.read_at.is_none_or(|read_at| read_at.elapsed() > OFFERS_KEPT);
         if is_old || self.as_of.is_none_or(|as_of| as_of < now) {
             // Not news that come while it reads.
             (self.as_of, self.read_at) = (Some(now), Some(Instant::now()));
-            self.offered = watch::offered_to_all(db, customer).await.inspect_err(|_| self.as_of = None)?;
+            self.read(db, customer, watches).await.inspect_err(|_| self.as_of = None)?;
         }
         Ok(self.offered.get(&workspace).copied().unwrap_or_default())
+    }
+
+    async fn read(&mut self, db: &Db, customer: Id<Customer>, watches: usize) -> Result<(), StorageError> {
+        let offered = watch::offered_to_all(db, customer).await?;
+        let before = std::mem::replace(&mut self.offered, offered);
+        let moved: Vec<_> = before
+            .into_iter()
+            .filter(|(workspace, before)| self.offered.get(workspace).is_some_and(|now| now > before))
+            .collect();
+        // Where most of them are watched at another replica, or not at all, it would be read for nobody.
+        let is_worthwhile = moved.len() >= TOGETHER_MIN && moved.len() / 4 <= watches;
+        self.together = Together::default();
+        if is_worthwhile {
+            self.together = Together::read(db, customer, moved).await?;
+        }
+        Ok(())
     }
 }
 
@@ -193,10 +214,10 @@ impl Stream {
                 return Ok(message);
             }
             // The first message tells that the stream stands and where, even where nothing waits.
-            let Some(spoke_at) = self.spoke_at else { return self.say(Vec::new()) };
+            let Some(spoke_at) = self.spoke_at else { return self.say(&[]) };
             let heartbeat_at = spoke_at + self.heartbeat;
             if Instant::now() >= heartbeat_at {
-                return self.say(Vec::new());
+                return self.say(&[]);
             }
             let recheck_at = (!self.at.held_back.is_empty()).then(|| Instant::now() + HELD_BACK);
             tokio::select! {
@@ -205,17 +226,23 @@ impl Stream {
                 () = tokio::time::sleep_until(recheck_at.map_or(heartbeat_at, |at| at.min(heartbeat_at))) => {}
                 () = self.shutdown.cancelled() => return Err(shutting_down()),
             }
-            let offered = self.offered().await?;
-            self.has_more = offered != self.seen || recheck_at.is_some();
+            let (offered, events) = self.hear().await?;
+            self.has_more = events.is_none() && (offered != self.seen || recheck_at.is_some());
             self.seen = offered;
+            if let Some(events) = events.filter(|events| !events.is_empty()) {
+                return self.say(&events);
+            }
         }
     }
 
-    /// How far the offers to the workspace have come.
-    async fn offered(&mut self) -> Result<i64, Fault> {
+    /// How far the offers to the workspace have come, and what they are where that was read for all watches.
+    async fn hear(&mut self) -> Result<(i64, Option<Vec<EventRow>>), Fault> {
         let now = *self.news.borrow_and_update();
+        let watches = Arc::strong_count(&self.shared);
         let mut shared = self.shared.lock().await;
-        Ok(shared.get(&self.deps.db, self.customer, self.workspace, now).await?)
+        let offered = shared.get(&self.deps.db, self.customer, self.workspace, now, watches).await?;
+        let events = shared.together.take(self.workspace, self.seen, &mut self.at, MESSAGE_MAX);
+        Ok((offered, events))
     }
 
     /// Reads on, and says what it finds.
@@ -226,10 +253,11 @@ impl Stream {
         if rows.is_empty() {
             return Ok(None);
         }
-        self.say(rows.iter().map(EventRow::to_proto).collect::<Result<_, _>>()?).map(Some)
+        self.say(&rows).map(Some)
     }
 
-    fn say(&mut self, events: Vec<pb::ConfigurationEvent>) -> Result<pb::WatchPendingEventsResponse, Fault> {
+    fn say(&mut self, rows: &[EventRow]) -> Result<pb::WatchPendingEventsResponse, Fault> {
+        let events = rows.iter().map(EventRow::to_proto).collect::<Result<_, _>>()?;
         self.spoke_at = Some(Instant::now());
         // A worker that reads is there, and keeps what it holds.
         if self.is_worker {

@@ -281,13 +281,21 @@ async fn many_watches_of_one_customer(db: TestDb) {
         next(&mut stream).await.unwrap();
         streams.push(stream);
     }
+    let mut statements = fleet.test.db.statements();
     for weight in 1..=3 {
         let events = fleet.change(weight).await.event_ids;
+        while statements.try_recv().is_ok() {}
         for (stream, event) in streams.iter_mut().zip(&events) {
             // One that is told late may skip a version, never the newest.
             while news(stream).await.0 != [event.clone()] {}
         }
     }
+    // What is new for all of them is read for all of them.
+    let mut reads = 0;
+    while let Ok(statement) = statements.try_recv() {
+        reads += usize::from(statement.query.text(fleet.test.db.engine()).contains("is_blocked"));
+    }
+    assert!((1..10).contains(&reads), "{reads} reads for {} watches", streams.len());
     // News for one of them are for one of them.
     let only = pb::TriggerUpdateRequest { workspace_id: "w7".into(), ..fleet::providers() };
     fleet.provider(9).await;

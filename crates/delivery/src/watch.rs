@@ -16,6 +16,8 @@ use crate::poll;
 
 /// The most events that a watch holds back; it reads no further until one of them can be claimed.
 const HELD_BACK_MAX: usize = 64;
+/// The most events that are read for many watches at once, where there are fewer than half as many watches.
+const TOGETHER_MAX: usize = 1_000;
 
 /// Where a watch stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +32,7 @@ pub struct Position {
     pub held_back: Vec<Id<Event>>,
 }
 
+#[derive(Debug)]
 struct Waiting {
     event: EventRow,
     is_blocked: bool,
@@ -80,26 +83,124 @@ pub async fn read_on(
         .bind(limit)
         .all(db)
         .await?;
-    let mut events = Vec::with_capacity(waiting.len());
-    let mut held_back = Vec::new();
-    for Waiting { event, is_blocked } in waiting {
-        if is_blocked {
-            if held_back.len() == HELD_BACK_MAX {
-                break;
-            }
-            held_back.push(event.id);
-        }
-        let place = (event.offered, event.position, event.id.uuid());
-        if place > (at.offered, at.position, at.event) {
-            (at.offered, at.position, at.event) = place;
-        }
-        if !is_blocked {
-            events.push(event);
-        }
+    Ok(at.pass(waiting))
+}
+
+impl Position {
+    fn place(&self) -> (i64, i64, Uuid) {
+        (self.offered, self.position, self.event)
     }
-    // What was held back and is not pending any more has been superseded or claimed by somebody.
-    at.held_back = held_back;
-    Ok(events)
+
+    /// Moves past events that stand in the order in which they were offered. Returns those that can be claimed now; the
+    /// others are held back.
+    fn pass(&mut self, waiting: Vec<Waiting>) -> Vec<EventRow> {
+        let mut events = Vec::with_capacity(waiting.len());
+        let mut held_back = Vec::new();
+        for Waiting { event, is_blocked } in waiting {
+            if is_blocked {
+                if held_back.len() == HELD_BACK_MAX {
+                    break;
+                }
+                held_back.push(event.id);
+            }
+            (self.offered, self.position, self.event) = self.place().max(place(&event));
+            if !is_blocked {
+                events.push(event);
+            }
+        }
+        // What was held back and is not pending any more has been superseded or claimed by somebody.
+        self.held_back = held_back;
+        events
+    }
+}
+
+fn place(event: &EventRow) -> (i64, i64, Uuid) {
+    (event.offered, event.position, event.id.uuid())
+}
+
+/// What was offered to many workspaces of a customer, read by one statement for the watches of all of them.
+#[derive(Debug, Default)]
+pub struct Together(HashMap<Id<Workspace>, Part>);
+
+#[derive(Debug)]
+struct Part {
+    since: i64,
+    waiting: Vec<Waiting>,
+}
+
+impl Together {
+    /// Reads what was offered to each workspace since a number. Where that is too much for one statement, nothing is
+    /// read, and each watch reads for itself.
+    pub async fn read(
+        db: &Db,
+        customer: Id<Customer>,
+        since: impl IntoIterator<Item = (Id<Workspace>, i64)>,
+    ) -> Result<Self, StorageError> {
+        const WAITING: Sql = Sql::Each {
+            sqlite: concat!(
+                "SELECT x.*, EXISTS (SELECT 1 FROM liaison_configuration_events o WHERE o.workspace_id = x.workspace_id \
+                     AND o.configuration_id = x.configuration_id AND o.status = 'acknowledged') AS is_blocked FROM (",
+                select_events!(
+                    "WHERE e.workspace_id IN (SELECT unhex(value) FROM json_each($1)) AND w.customer_id = $2 \
+                     AND e.is_open = TRUE AND e.status = 'pending'"
+                ),
+                ") x ORDER BY x.offered, x.position, x.id LIMIT $3"
+            ),
+            postgres: concat!(
+                "SELECT x.*, EXISTS (SELECT 1 FROM liaison_configuration_events o WHERE o.workspace_id = x.workspace_id \
+                     AND o.configuration_id = x.configuration_id AND o.status = 'acknowledged') AS is_blocked FROM (",
+                select_events!(
+                    "WHERE e.workspace_id = ANY($1) AND w.customer_id = $2 AND e.is_open = TRUE AND e.status = 'pending'"
+                ),
+                ") x ORDER BY x.offered, x.position, x.id LIMIT $3"
+            ),
+        };
+        let mut parts: HashMap<_, _> = since
+            .into_iter()
+            .map(|(workspace, since)| (workspace, Part { since, waiting: Vec::new() }))
+            .collect();
+        let limit = TOGETHER_MAX.max(parts.len().saturating_mul(2));
+        let waiting: Vec<Waiting> = query(WAITING)
+            .bind(Value::Uuids(parts.keys().map(|id| id.uuid()).collect()))
+            .bind(customer)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .all(db)
+            .await?;
+        if waiting.len() >= limit {
+            return Ok(Self::default());
+        }
+        for waiting in waiting {
+            if let Some(part) = parts.get_mut(&waiting.event.workspace_id)
+                && waiting.event.offered > part.since
+            {
+                part.waiting.push(waiting);
+            }
+        }
+        Ok(Self(parts))
+    }
+
+    /// What [`read_on`] would read for a watch that has seen everything up to a number and holds nothing back. None
+    /// where it has to read for itself. Each part is given out once.
+    pub fn take(
+        &mut self,
+        workspace: Id<Workspace>,
+        seen: i64,
+        at: &mut Position,
+        limit: i64,
+    ) -> Option<Vec<EventRow>> {
+        let part = self.0.get(&workspace)?;
+        let fits = i64::try_from(part.waiting.len()).is_ok_and(|length| length < limit);
+        if !fits || part.since != seen || !at.held_back.is_empty() {
+            return None;
+        }
+        let mut waiting = self.0.remove(&workspace)?.waiting;
+        if self.0.is_empty() {
+            self.0.shrink_to_fit();
+        }
+        // The watch may have read further than the number that it had heard of.
+        waiting.retain(|waiting| place(&waiting.event) > at.place());
+        Some(at.pass(waiting))
+    }
 }
 
 /// How far the offers of a workspace have come. What was offered and not laid out yet is laid out before.

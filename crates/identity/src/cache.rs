@@ -12,6 +12,9 @@ use crate::keys::TokenHash;
 /// How long an answer is used, from before its statement ran: half of the second within which every replica must
 /// honour a revocation.
 const KEPT_FOR: Duration = Duration::from_millis(500);
+/// How long an answer is used that was confirmed for an open stream, from before its statement ran. More than the time
+/// between two looks, so that a worker with a stream costs no statement per call; less than that second.
+const CONFIRMED_FOR: Duration = Duration::from_millis(950);
 /// The most answers kept.
 const CAPACITY: usize = 16_384;
 
@@ -49,6 +52,11 @@ impl Cache {
         }
     }
 
+    /// The start of a look-up of many.
+    pub(crate) fn begin(&self) -> Started {
+        Started { at: Instant::now(), generation: self.lock().generation }
+    }
+
     /// Keeps an answer, `remaining` being how long the credential works yet.
     pub(crate) fn keep(
         &self,
@@ -57,7 +65,29 @@ impl Cache {
         started: Started,
         remaining: Option<Duration>,
     ) {
-        let until = started.at + remaining.map_or(KEPT_FOR, |remaining| remaining.min(KEPT_FOR));
+        self.put(hash, principal, started, remaining, KEPT_FOR);
+    }
+
+    /// Keeps an answer that a look at all open streams has confirmed, and the next one will.
+    pub(crate) fn confirm(
+        &self,
+        hash: TokenHash,
+        principal: &Principal,
+        started: Started,
+        remaining: Duration,
+    ) {
+        self.put(hash, principal, started, Some(remaining), CONFIRMED_FOR);
+    }
+
+    fn put(
+        &self,
+        hash: TokenHash,
+        principal: &Principal,
+        started: Started,
+        remaining: Option<Duration>,
+        kept_for: Duration,
+    ) {
+        let until = started.at + remaining.map_or(kept_for, |remaining| remaining.min(kept_for));
         let mut inner = self.lock();
         if inner.generation != started.generation {
             return;
@@ -146,6 +176,20 @@ mod tests {
         assert!(cache.get(&hash(1)).is_err());
         cache.keep(hash(2), &principal(), now, Some(Duration::ZERO));
         assert!(cache.get(&hash(2)).is_err(), "an expired credential is not kept");
+    }
+
+    #[test]
+    fn what_a_stream_confirms_is_kept_until_the_next_look() {
+        let cache = Cache::default();
+        let now = cache.begin();
+        let old = Started { at: now.at.checked_sub(KEPT_FOR).unwrap(), ..now };
+        cache.confirm(hash(1), &principal(), old, Duration::from_mins(1));
+        assert!(cache.get(&hash(1)).is_ok());
+        cache.confirm(hash(1), &principal(), now, Duration::ZERO);
+        assert!(cache.get(&hash(1)).is_err(), "an expired credential is not kept");
+        let older = Started { at: now.at.checked_sub(CONFIRMED_FOR).unwrap(), ..now };
+        cache.confirm(hash(2), &principal(), older, Duration::from_mins(1));
+        assert!(cache.get(&hash(2)).is_err());
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) struct Streams {
 struct Open {
     /// The token, where it is not the secret of a key.
     token: Option<Id<id::Token>>,
+    /// Who calls with it, where that cannot change: a worker, whose other calls need no look-up of their own then.
+    worker: Option<Principal>,
     streams: watch::Sender<()>,
 }
 
@@ -50,7 +52,10 @@ impl Streams {
             CredentialKind::OidcToken => return ended(),
         };
         let mut open = self.lock();
-        let entry = open.entry(hash).or_insert_with(|| Open { token, streams: watch::channel(()).0 });
+        let entry = open.entry(hash).or_insert_with(|| {
+            let worker = (caller.credential == CredentialKind::Workspace).then(|| caller.clone());
+            Open { token, worker, streams: watch::channel(()).0 }
+        });
         let mut stream = entry.streams.subscribe();
         Box::pin(async move { while stream.changed().await.is_ok() {} })
     }
@@ -70,7 +75,7 @@ impl Streams {
                 _ = ticks.tick() => {}
                 () = self.news.notified() => {}
             }
-            match self.look(db).await {
+            match self.look(db, cache).await {
                 Ok(0) => {}
                 // Calls with what has ended are refused from here on, too.
                 Ok(_) => cache.forget(),
@@ -82,7 +87,8 @@ impl Streams {
     }
 
     /// Ends the streams of credentials that are not live any more. Returns how many credentials that were.
-    async fn look(&self, db: &Db) -> Result<usize, StorageError> {
+    async fn look(&self, db: &Db, cache: &Cache) -> Result<usize, StorageError> {
+        let started = cache.begin();
         let (mut keys, mut tokens) = (Vec::new(), Vec::new());
         {
             let mut open = self.lock();
@@ -99,17 +105,25 @@ impl Streams {
             let live: HashSet<_> = store::api_keys::live_of(db, &keys).await?.into_iter().collect();
             ended.extend(keys.into_iter().filter(|hash| !live.contains(hash.as_slice())));
         }
+        let mut live = HashMap::new();
         if !tokens.is_empty() {
             let ids: Vec<_> = tokens.iter().map(|(_, id)| *id).collect();
-            let live: HashSet<_> =
-                store::tokens::live_of(db, &ids).await?.into_iter().map(Id::uuid).collect();
+            let found = store::tokens::live_of(db, &ids).await?;
+            live = found.into_iter().map(|token| (token.id.uuid(), token.remaining())).collect();
             ended.extend(
-                tokens.into_iter().filter(|(_, id)| !live.contains(&id.uuid())).map(|(hash, _)| hash),
+                tokens.iter().filter(|(_, id)| !live.contains_key(&id.uuid())).map(|(hash, _)| *hash),
             );
         }
         let mut open = self.lock();
         for hash in &ended {
             open.remove(hash);
+        }
+        for (hash, id) in tokens {
+            if let Some(worker) = open.get(&hash).and_then(|open| open.worker.as_ref())
+                && let Some(remaining) = live.get(&id.uuid())
+            {
+                cache.confirm(hash, worker, started, *remaining);
+            }
         }
         Ok(ended.len())
     }

@@ -1,5 +1,7 @@
 //! Session and workspace tokens. Revocations are written by the delivery crate, which tells the data planes of them.
 
+use std::time::Duration;
+
 use agentrouter_kernel::id::{Customer, ExternalSubject, Id, Identity, Token, Workspace};
 use agentrouter_kernel::{Role, Timestamp};
 use agentrouter_rpc::ListSpec;
@@ -200,20 +202,37 @@ macro_rules! from_live {
     };
 }
 
+row! {
+    /// That a token works, and until when.
+    #[derive(Debug)]
+    pub(crate) struct Live {
+        pub(crate) id: Id<Token>,
+        expires_at: Timestamp,
+        now: Timestamp,
+    }
+}
+
+impl Live {
+    /// For how long.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.expires_at.since(self.now)
+    }
+}
+
 /// Those of these tokens that [`find_live`] would find.
-pub(crate) async fn live_of(db: &Db, tokens: &[Id<Token>]) -> Result<Vec<Id<Token>>, StorageError> {
+pub(crate) async fn live_of(db: &Db, tokens: &[Id<Token>]) -> Result<Vec<Live>, StorageError> {
     // Each is named by its row id in 32 digits, and what a revocation calls it. SQLite keeps the order of a cross
     // join: a look-up for each, not a walk through all tokens.
     const LIVE: Sql = Sql::Each {
         sqlite: concat!(
-            "SELECT t.id AS value",
+            "SELECT t.id, t.expires_at, CAST(:now AS BIGINT) AS now",
             from_live!(
                 "json_each($1) n CROSS JOIN tokens t ON t.id = unhex(substr(n.value, 1, 32))",
                 "substr(n.value, 33)"
             )
         ),
         postgres: concat!(
-            "SELECT t.id AS value",
+            "SELECT t.id, t.expires_at, CAST(:now AS BIGINT) AS now",
             from_live!(
                 "unnest($1) AS n (value) JOIN tokens t ON t.id = CAST(substr(n.value, 1, 32) AS UUID)",
                 "substr(n.value, 33)"
@@ -221,7 +240,7 @@ pub(crate) async fn live_of(db: &Db, tokens: &[Id<Token>]) -> Result<Vec<Id<Toke
         ),
     };
     let named = tokens.iter().map(|id| format!("{}{id}", id.uuid().simple())).collect();
-    query(LIVE).bind(Value::Texts(named)).values(db).await
+    query(LIVE).bind(Value::Texts(named)).all(db).await
 }
 
 /// A token, if it works: it was issued here and not revoked, and its customer, its identity, its workspace and the

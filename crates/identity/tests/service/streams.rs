@@ -17,10 +17,14 @@ on_both_engines!(
     streams_of_a_replaced_secret_end_and_those_of_the_new_one_go_on,
     a_credential_that_ended_before_its_stream_was_known_ends_it,
     all_streams_are_asked_for_at_once,
+    a_worker_with_a_stream_needs_no_look_up,
 );
 
 /// Longer than an end may take, so that nothing but a stream that never ends is waited for that long.
 const LONG: Duration = Duration::from_secs(20);
+
+/// The statement that asks for all open streams.
+const LOOK: &str = "SELECT t.id, t.expires_at";
 
 /// Another replica, which ends its streams.
 struct Replica {
@@ -210,9 +214,40 @@ async fn all_streams_are_asked_for_at_once(test: TestDb) {
     let mut asked = 0;
     while let Ok(statement) = statements.try_recv() {
         let text = statement.query.text(replica.db.engine());
-        assert!(text.starts_with("SELECT t.id AS value FROM"), "{text}");
+        assert!(text.starts_with(LOOK), "{text}");
         asked += 1;
     }
     assert!((1..=looks).contains(&asked), "{asked} statements in {looks} looks");
+    replica.stop().await;
+}
+
+async fn a_worker_with_a_stream_needs_no_look_up(test: TestDb) {
+    let world = World::new(test).await;
+    let replica = Replica::start(&world.test).await;
+    let (token, jti) = workspace_token(&world, world.acme, "edge").await;
+    let mut stream = replica.open(&token).await;
+    let mut statements = replica.db.statements();
+    let needs_none = async {
+        loop {
+            // Nothing is remembered but what the next look confirms.
+            replica.authenticator.forget();
+            while !statements.recv().await.unwrap().query.text(replica.db.engine()).starts_with(LOOK) {}
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            while statements.try_recv().is_ok() {}
+            let caller = replica.authenticator.authenticate(&token).await.unwrap();
+            assert_eq!(caller.workspace.unwrap().1, "edge");
+            if statements.try_recv().is_err() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(LONG, needs_none).await.unwrap();
+    // And it is confirmed no longer than the token is good.
+    let mut tx = world.test.db.begin().await.unwrap();
+    let expires_at = tx.now().await.unwrap().plus(Duration::from_hours(1));
+    revoke_token(&mut tx, world.acme, &jti, "key_1", "lost", expires_at).await.unwrap();
+    tx.commit_unaudited("test data").await.unwrap();
+    ends(&mut stream).await;
+    assert!(replica.authenticator.authenticate(&token).await.is_err());
     replica.stop().await;
 }
