@@ -13,7 +13,7 @@ use crate::bench::{Bench, Site};
 use crate::fleet::Fleet;
 use crate::server;
 use crate::stats::{Millis, figure};
-use crate::worker::{Client, claim_and_complete, completion};
+use crate::worker::{Client, batch, claim_and_complete, completion};
 
 /// Short, so that one need not wait for long.
 const LEASE: Duration = Duration::from_secs(3);
@@ -36,8 +36,10 @@ pub(crate) async fn run(bench: &Bench<'_>) -> Result<()> {
     let mut orphans = claim_and_die(&site, &key, dying).await?;
     let mut survivor = Client::new(server::api(site.running.address, &key).await?);
     let mut completed = 0_usize;
-    for event in living {
-        completed += usize::from(claim_and_complete(&mut survivor, event, "survivor").await?);
+    // Quick enough to wait for the orphans before they come.
+    for events in living.chunks(100) {
+        batch(&mut survivor, events, "survivor").await?;
+        completed += events.len();
     }
     let (late, tokens) = reclaim(&mut survivor, &mut orphans).await?;
     completed += late.len();
