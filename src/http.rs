@@ -1,18 +1,18 @@
 //! What is served beside the RPCs: health, readiness, the JWKS; and what every request passes: a request id, a
 //! span, one log line.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use agentrouter_identity::SigningKeys;
 use agentrouter_kernel::id::{Audit, Id};
 use agentrouter_kernel::{Clock, SystemClock};
+use agentrouter_listener::Connection;
 use agentrouter_rpc::{Peer, RequestId, observe::caller};
 use agentrouter_storage::Db;
 use agentrouter_telemetry::Telemetry;
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -75,7 +75,7 @@ pub(crate) async fn observe(
     let id = request_id(&request);
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let peer = request.extensions().get::<Connection>().map(|connection| connection.peer);
     request.extensions_mut().insert(RequestId(id.clone()));
     if let Some(peer) = peer {
         request.extensions_mut().insert(Peer(peer));

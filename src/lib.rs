@@ -14,7 +14,5 @@ pub mod telemetry;
 
 mod http;
 mod jobs;
-mod linger;
-mod listen;
 mod metrics;
 mod wire;

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, environment};
 use crate::telemetry::Exporter;
-use crate::{bootstrap, jobs, listen, metrics, rotate, store, telemetry, wire};
+use crate::{bootstrap, jobs, metrics, rotate, store, telemetry, wire};
 use agentrouter_identity::Issuers;
+use agentrouter_listener as listener;
 use agentrouter_storage::Db;
 use agentrouter_webhooks::{Sender, TargetPolicy};
 
@@ -71,7 +72,7 @@ pub async fn start(config: Config) -> Result<Running> {
 
     let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = metrics_listener {
-        let serving = listen::serve(listener, metrics::open(&deps.db), stop.clone());
+        let serving = listener::serve(listener, metrics::open(&deps.db), stop.clone());
         jobs.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "metrics are not served any more");
@@ -90,7 +91,7 @@ pub async fn start(config: Config) -> Result<Running> {
         signal.cancelled().await;
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     });
-    let serving = listen::serve(listener, router, stop.clone());
+    let serving = listener::serve(listener, router, stop.clone());
     #[expect(clippy::disallowed_methods, reason = "`Running` awaits it")]
     let serving = tokio::spawn(serving);
     if let Some(address) = metrics_address {

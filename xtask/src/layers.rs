@@ -41,6 +41,7 @@ const RULES: &[(&str, Allowed)] = &[
     ("tenancy", SERVICE),
     ("webhooks", SERVICE),
     ("workspaces", SERVICE),
+    ("listener", Allowed::Only(&[])),
     ("liaison", Allowed::Only(&["api", "kernel"])),
     ("manifests", Allowed::Only(&["api"])),
     ("target-agent-router", Allowed::Only(&["api", "liaison", "manifests"])),

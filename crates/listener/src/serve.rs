@@ -1,12 +1,15 @@
-//! The listener: takes connections in, and lets them go without cutting anybody off.
+//! The accept loop, its end, and one connection.
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{ConnectInfo, Request};
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -15,9 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
-use crate::linger::Lingering;
+use crate::lingering::Lingering;
 
 /// The pause after the system refused a connection for want of resources: asking again at once would only spin.
 const EXHAUSTED: Duration = Duration::from_millis(500);
@@ -32,7 +35,14 @@ const PEEK_MAX: Duration = Duration::from_millis(100);
 /// What an HTTP/2 client sends first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Serves a router on a listener until `stop`, and then until the calls under way have ended.
+/// What is known of the connection that a request came on, in its extensions.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The address on the other side.
+    pub peer: SocketAddr,
+}
+
+/// Serves a service on a listener until `stop`, and then until the calls under way have ended.
 ///
 /// At the stop the listener closes before any connection is told to go: a client that connects anew when it is told
 /// is refused, which every client takes as UNAVAILABLE, and does not end in a queue that is thrown away.
@@ -40,7 +50,14 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 ///
 /// # Errors
 /// Where the listener cannot be drained.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve<S, B>(listener: TcpListener, service: S, stop: CancellationToken) -> io::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let drain = CancellationToken::new();
     let mut connections = JoinSet::new();
     loop {
@@ -51,7 +68,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
         };
         match accepted {
             Ok((stream, peer)) => {
-                connections.spawn(connection(stream, peer, router.clone(), drain.clone()));
+                connections.spawn(connection(stream, peer, service.clone(), drain.clone()));
             }
             Err(error) if is_of_one_connection(&error) => tracing::debug!(%error, "accept"),
             Err(error) => {
@@ -64,7 +81,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
     let listener = listener.into_std()?;
     while let Ok((stream, peer)) = listener.accept() {
         stream.set_nonblocking(true)?;
-        connections.spawn(connection(TcpStream::from_std(stream)?, peer, router.clone(), drain.clone()));
+        connections.spawn(connection(TcpStream::from_std(stream)?, peer, service.clone(), drain.clone()));
     }
     drop(listener);
     drain.cancel();
@@ -73,7 +90,14 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
 }
 
 /// Serves one connection to its end.
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, drain: CancellationToken) {
+async fn connection<S, B>(stream: TcpStream, peer: SocketAddr, service: S, drain: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
@@ -84,9 +108,10 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, drain: 
         }
         return;
     }
-    let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request.map(axum::body::Body::new))
+    let of_request = Connection { peer };
+    let service = tower::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(of_request.clone());
+        service.clone().oneshot(request)
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
@@ -145,7 +170,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream as Client;
 
-    use axum::routing::get;
+    use http_body_util::Full;
 
     use super::*;
 
@@ -157,12 +182,14 @@ mod tests {
         client.write_all(sent).expect("it is sent");
         let stop = CancellationToken::new();
         stop.cancel();
-        let router = Router::new().route("/", get(|| async { "served" }));
+        let service = tower::service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from_static(b"served"))))
+        });
         let answer = tokio::task::spawn_blocking(move || {
             let mut answer = String::new();
             client.read_to_string(&mut answer).map(|_| answer)
         });
-        serve(listener, router, stop).await.expect("it drains");
+        serve(listener, service, stop).await.expect("it drains");
         answer.await.expect("it reads").expect("the connection ends in order")
     }
 
