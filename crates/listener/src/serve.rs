@@ -1,45 +1,35 @@
-//! The accept loop, its end, and one connection.
+//! The accept loop, and its end.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use ::http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
-use crate::lingering::Lingering;
+use crate::connection::{self, Shared};
+use crate::limits::Limits;
+use crate::tls::Tls;
 
 /// The pause after the system refused a connection for want of resources: asking again at once would only spin.
 const EXHAUSTED: Duration = Duration::from_millis(500);
-/// How long a connection may stay silent before its first request.
-const SILENCE: Duration = Duration::from_secs(30);
-/// The same, once the server stops: for those whose first bytes are on their way.
-const LAST_CALL: Duration = Duration::from_millis(500);
-/// How long to wait for the rest of a preface before looking again, at first and at most: who sends one byte and waits
-/// shall not keep the server busy.
-const PEEK: Duration = Duration::from_millis(1);
-const PEEK_MAX: Duration = Duration::from_millis(100);
-/// What an HTTP/2 client sends first (RFC 9113, 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What is known of the connection that a request came on, in its extensions.
-#[derive(Debug, Clone)]
-pub struct Connection {
-    /// The address on the other side.
-    pub peer: SocketAddr,
+/// How a listener treats its connections.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What they may cost.
+    pub limits: Limits,
+    /// None for plain text.
+    pub tls: Option<Tls>,
 }
 
 /// Serves a service on a listener until `stop`, and then until the calls under way have ended.
@@ -50,7 +40,12 @@ pub struct Connection {
 ///
 /// # Errors
 /// Where the listener cannot be drained.
-pub async fn serve<S, B>(listener: TcpListener, service: S, stop: CancellationToken) -> io::Result<()>
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    settings: Settings,
+    service: S,
+    stop: CancellationToken,
+) -> io::Result<()>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -58,9 +53,26 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let drain = CancellationToken::new();
+    let Settings { limits, tls } = settings;
+    let most = limits.connections.max(1);
+    let handshakes = Semaphore::new(limits.handshakes.clamp(1, Semaphore::MAX_PERMITS));
+    let shared = Arc::new(Shared { limits, tls, handshakes, drain: CancellationToken::new() });
     let mut connections = JoinSet::new();
+    let mut is_full = false;
     loop {
+        while connections.try_join_next().is_some() {}
+        if connections.len() >= most {
+            if !is_full {
+                tracing::warn!(connections = most, "no more connections are taken in until one ends");
+                is_full = true;
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+            }
+        }
+        // Not at every one that ends, or a server that stays full would say so without end.
+        is_full &= connections.len() > most - most / 10;
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => continue,
@@ -68,7 +80,7 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
-                connections.spawn(connection(stream, peer, service.clone(), drain.clone()));
+                connections.spawn(connection::serve(stream, peer, service.clone(), Arc::clone(&shared)));
             }
             Err(error) if is_of_one_connection(&error) => tracing::debug!(%error, "accept"),
             Err(error) => {
@@ -81,127 +93,17 @@ where
     let listener = listener.into_std()?;
     while let Ok((stream, peer)) = listener.accept() {
         stream.set_nonblocking(true)?;
-        connections.spawn(connection(TcpStream::from_std(stream)?, peer, service.clone(), drain.clone()));
+        let stream = TcpStream::from_std(stream)?;
+        connections.spawn(connection::serve(stream, peer, service.clone(), Arc::clone(&shared)));
     }
     drop(listener);
-    drain.cancel();
+    shared.drain.cancel();
     while connections.join_next().await.is_some() {}
     Ok(())
-}
-
-/// Serves one connection to its end.
-async fn connection<S, B>(stream: TcpStream, peer: SocketAddr, service: S, drain: CancellationToken)
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY");
-    }
-    if !speaks(&stream, &drain).await {
-        // Nothing was asked, so nothing is owed but an orderly end.
-        if let Err(error) = Lingering::new(stream).shutdown().await {
-            tracing::debug!(%error, %peer, "connection");
-        }
-        return;
-    }
-    let of_request = Connection { peer };
-    let service = tower::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(of_request.clone());
-        service.clone().oneshot(request)
-    });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
-    builder.http2().timer(TokioTimer::new()).enable_connect_protocol();
-    let stream = TokioIo::new(Lingering::new(stream));
-    let mut serving = pin!(builder.serve_connection_with_upgrades(stream, TowerToHyperService::new(service)));
-    let served = tokio::select! {
-        // First, since a connection that is told to go before it has read anything drops what was sent to it.
-        biased;
-        served = serving.as_mut() => served,
-        () = drain.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, %peer, "connection");
-    }
-}
-
-/// Waits for the beginning of a request, the whole preface where it is HTTP/2. Whether one came in time.
-async fn speaks(stream: &TcpStream, drain: &CancellationToken) -> bool {
-    let begins = async {
-        let mut begun = [0; PREFACE.len()];
-        let mut pause = PEEK;
-        loop {
-            match stream.peek(&mut begun).await {
-                Ok(0) | Err(_) => return false,
-                Ok(length) if length < PREFACE.len() && PREFACE.starts_with(&begun[..length]) => {
-                    sleep(pause).await;
-                    pause = (pause * 2).min(PEEK_MAX);
-                }
-                Ok(_) => return true,
-            }
-        }
-    };
-    let too_late = async {
-        if timeout(SILENCE, drain.cancelled()).await.is_ok() {
-            sleep(LAST_CALL).await;
-        }
-    };
-    tokio::select! {
-        began = begins => began,
-        () = too_late => false,
-    }
 }
 
 /// Whether an accept failed because of the one who connected.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpStream as Client;
-
-    use http_body_util::Full;
-
-    use super::*;
-
-    /// A server that has been told to stop already, and a client in its queue that sent these bytes.
-    async fn at_the_stop(sent: &[u8]) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let mut client =
-            Client::connect(listener.local_addr().expect("an address")).expect("the queue is open");
-        client.write_all(sent).expect("it is sent");
-        let stop = CancellationToken::new();
-        stop.cancel();
-        let service = tower::service_fn(|_: Request<Incoming>| async {
-            Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from_static(b"served"))))
-        });
-        let answer = tokio::task::spawn_blocking(move || {
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).map(|_| answer)
-        });
-        serve(listener, service, stop).await.expect("it drains");
-        answer.await.expect("it reads").expect("the connection ends in order")
-    }
-
-    // Behaviour 35: who was let in before the stop is served.
-    #[tokio::test]
-    async fn connections_that_wait_in_the_queue_are_served() {
-        let answer = at_the_stop(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("served"), "{answer}");
-    }
-
-    #[tokio::test]
-    async fn silent_connections_end_in_order() {
-        assert_eq!(at_the_stop(b"").await, "");
-    }
 }
