@@ -76,11 +76,11 @@ pub(crate) async fn observe(
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let peer = request.extensions().get::<Connection>().map(|connection| connection.peer);
-    request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
     if let Some(peer) = peer {
         request.extensions_mut().insert(Peer(peer));
     }
-    let span = tracing::info_span!("request", request_id = id, trace_id = tracing::field::Empty);
+    let span = tracing::info_span!("request", request_id = &*id, trace_id = tracing::field::Empty);
     if let Some(caller) = caller(request.headers()) {
         span.record("trace_id", caller.trace_id().to_string());
     }
@@ -101,7 +101,7 @@ pub(crate) async fn observe(
 }
 
 /// The caller's request id where it is usable, else a new one.
-fn request_id(request: &Request) -> String {
+fn request_id(request: &Request) -> Arc<str> {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let usable = |id: &&str| {
         (1..=REQUEST_ID_MAX).contains(&id.len())
@@ -109,5 +109,9 @@ fn request_id(request: &Request) -> String {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
     };
-    given.filter(usable).map_or_else(|| Id::<Audit>::new(SystemClock.now()).uuid().to_string(), str::to_owned)
+    if let Some(given) = given.filter(usable) {
+        return Arc::from(given);
+    }
+    let id = Id::<Audit>::new(SystemClock.now()).uuid();
+    Arc::from(&*id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))
 }

@@ -19,7 +19,7 @@ use agentrouter_gateway::{Options, Transcoder};
 use agentrouter_identity::{Authenticator, Issuers, KeyUsage, SigningKeys};
 use agentrouter_projects::Projects;
 use agentrouter_providers::{McpProfiles, McpServers, Providers};
-use agentrouter_rpc::{Deps, EnforceLayer, ObserveLayer, Policies};
+use agentrouter_rpc::{CallLimits, Deps, EnforceLayer, ObserveLayer, Policies, Rates};
 use agentrouter_tenancy::Tenancy;
 use agentrouter_webhooks::{TargetPolicy, Webhooks};
 use agentrouter_workspaces::{StatusWatch, Workspaces};
@@ -93,7 +93,13 @@ pub(crate) async fn wire(
 
     let policies = Policies::load(&DESCRIPTOR_POOL).map_err(|problem| anyhow!(problem))?;
     let observe = ObserveLayer::new(&policies, deps.db.telemetry().clone());
-    let enforce = EnforceLayer::new(policies, Arc::clone(&authenticator) as _, deps.db.clone());
+    let enforce = EnforceLayer::new(
+        policies,
+        Arc::clone(&authenticator) as _,
+        deps.db.clone(),
+        CallLimits::default(),
+        Rates::default(),
+    );
     let grpc = observe.layer(enforce.layer(services.routes()));
     // People paste curl lines without a content type, and every call needs a bearer token anyway.
     let options = Options { form_type_is_json: true, ..Options::default() };
