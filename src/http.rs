@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use agentrouter_edge::client_address;
 use agentrouter_identity::SigningKeys;
 use agentrouter_kernel::id::{Audit, Id};
 use agentrouter_kernel::{Clock, SystemClock};
@@ -66,9 +67,17 @@ async fn jwks(State(health): State<Health>) -> Response {
     }
 }
 
+/// What [`observe`] needs to know.
+#[derive(Clone)]
+pub(crate) struct Observer {
+    pub(crate) telemetry: Telemetry,
+    /// How many proxies are believed when they tell who called them.
+    pub(crate) proxies: usize,
+}
+
 /// Gives every request an id and its peer, and logs it once when its answer begins.
 pub(crate) async fn observe(
-    State(telemetry): State<Telemetry>,
+    State(Observer { telemetry, proxies }): State<Observer>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -76,6 +85,7 @@ pub(crate) async fn observe(
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let peer = request.extensions().get::<Connection>().map(|connection| connection.peer);
+    let peer = peer.map(|peer| client_address(request.headers(), peer, proxies));
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
     if let Some(peer) = peer {
         request.extensions_mut().insert(Peer(peer));

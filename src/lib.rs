@@ -12,6 +12,7 @@ pub mod server;
 pub mod store;
 pub mod telemetry;
 
+mod edge;
 mod http;
 mod jobs;
 mod metrics;
