@@ -17,7 +17,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve gRPC, gRPC-Web and REST on one port.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Bring the database schema up to date, and do nothing else.
     Migrate(StoreArgs),
     /// Manage API keys directly in the database, as when no working key is left.

@@ -1,5 +1,8 @@
 //! Configuration: flags, then environment, then a TOML file, then defaults; read and checked once.
 
+pub mod edge;
+pub mod limits;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,6 +15,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
 
+use self::edge::{CorsArgs, EdgeArgs, EdgeConfig, EdgeFile, TlsArgs};
+use self::limits::{LimitArgs, RateArgs};
 use crate::telemetry::{LogFormat, Traces};
 
 /// The keys of an OIDC issuer are asked for no more often than this, whoever sends tokens with unknown ones.
@@ -49,6 +54,8 @@ pub struct ServeArgs {
     /// Let webhooks lead to private and loopback addresses, and to http.
     #[arg(long, env = "AGENTROUTER_WEBHOOK_ALLOW_PRIVATE")]
     pub webhook_allow_private: bool,
+    #[command(flatten)]
+    pub edge: EdgeArgs,
 }
 
 /// Where the data is.
@@ -80,6 +87,15 @@ struct File {
     full_syncs_per_second: Option<u32>,
     allow_weak_bootstrap_key: Option<bool>,
     webhook_allow_private: Option<bool>,
+    trusted_proxies: Option<usize>,
+    #[serde(default)]
+    tls: TlsArgs,
+    #[serde(default)]
+    cors: CorsArgs,
+    #[serde(default)]
+    limits: LimitArgs,
+    #[serde(default)]
+    rates: RateArgs,
     #[serde(default)]
     oidc_issuers: Vec<FileIssuer>,
 }
@@ -140,6 +156,8 @@ pub struct Config {
     pub allow_weak_bootstrap_key: bool,
     /// Whether webhooks may lead to private and loopback addresses, and to http.
     pub webhook_allow_private: bool,
+    /// TLS, limits, and which pages may call.
+    pub edge: EdgeConfig,
     /// OIDC issuers whose tokens are exchanged for sessions.
     pub oidc_issuers: Vec<IssuerConfig>,
     /// Secrets.
@@ -210,6 +228,13 @@ impl Config {
             database_url: args.store.database_url.clone().or(file.database_url),
             max_connections: args.store.max_connections.or(file.max_connections),
         };
+        let edge = EdgeFile {
+            tls: file.tls,
+            cors: file.cors,
+            limits: file.limits,
+            rates: file.rates,
+            trusted_proxies: file.trusted_proxies,
+        };
         let config = Self {
             listen,
             store: StoreConfig::load(&store)?,
@@ -219,6 +244,7 @@ impl Config {
             allow_weak_bootstrap_key: args.allow_weak_bootstrap_key
                 || file.allow_weak_bootstrap_key.unwrap_or(false),
             webhook_allow_private: args.webhook_allow_private || file.webhook_allow_private.unwrap_or(false),
+            edge: EdgeConfig::load(&args.edge, &edge)?,
             oidc_issuers: file.oidc_issuers.into_iter().map(FileIssuer::read).collect::<Result<_>>()?,
             secrets: Secrets::load(lookup)?,
         };
@@ -340,6 +366,21 @@ mod tests {
         assert_eq!((config.listen.to_string().as_str(), config.log.as_str()), ("[::1]:2", "debug"));
         std::fs::write(&path, "listn = \"127.0.0.1:1\"\n").unwrap();
         assert!(error(&args, &[]).contains("listn"));
+    }
+
+    #[test]
+    fn the_edge_has_tables_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agentrouter.toml");
+        let text = "trusted_proxies = 1\n[limits]\ncalls = 7\nwaits = 8\n[rates]\ncalls_per_second = 9\n\
+                    [cors]\norigins = [\"https://a.example\"]\n[tls]\ncert = \"c\"\nkey = \"k\"\nmin_version = \"1.3\"\n";
+        std::fs::write(&path, text).unwrap();
+        let mut args = ServeArgs { config: Some(path), ..ServeArgs::default() };
+        args.edge.limits.waits = Some(80);
+        let edge = load(&args, &[]).unwrap().edge;
+        assert_eq!((edge.calls.calls, edge.calls.waits, edge.trusted_proxies), (7, 80, 1));
+        assert!(edge.rates.calls.is_some_and(|rate| rate.times == 9));
+        assert!(edge.cors.is_some() && edge.tls.is_some());
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! What is served beside the RPCs: health, readiness, the JWKS; and what every request passes: a request id, a
 //! span, one log line.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use agentrouter_edge::client_address;
 use agentrouter_identity::SigningKeys;
 use agentrouter_kernel::id::{Audit, Id};
 use agentrouter_kernel::{Clock, SystemClock};
+use agentrouter_listener::Connection;
 use agentrouter_rpc::{Peer, RequestId, observe::caller};
 use agentrouter_storage::Db;
 use agentrouter_telemetry::Telemetry;
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -66,21 +67,30 @@ async fn jwks(State(health): State<Health>) -> Response {
     }
 }
 
+/// What [`observe`] needs to know.
+#[derive(Clone)]
+pub(crate) struct Observer {
+    pub(crate) telemetry: Telemetry,
+    /// How many proxies are believed when they tell who called them.
+    pub(crate) proxies: usize,
+}
+
 /// Gives every request an id and its peer, and logs it once when its answer begins.
 pub(crate) async fn observe(
-    State(telemetry): State<Telemetry>,
+    State(Observer { telemetry, proxies }): State<Observer>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let id = request_id(&request);
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    request.extensions_mut().insert(RequestId(id.clone()));
+    let peer = request.extensions().get::<Connection>().map(|connection| connection.peer);
+    let peer = peer.map(|peer| client_address(request.headers(), peer, proxies));
+    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
     if let Some(peer) = peer {
         request.extensions_mut().insert(Peer(peer));
     }
-    let span = tracing::info_span!("request", request_id = id, trace_id = tracing::field::Empty);
+    let span = tracing::info_span!("request", request_id = &*id, trace_id = tracing::field::Empty);
     if let Some(caller) = caller(request.headers()) {
         span.record("trace_id", caller.trace_id().to_string());
     }
@@ -101,7 +111,7 @@ pub(crate) async fn observe(
 }
 
 /// The caller's request id where it is usable, else a new one.
-fn request_id(request: &Request) -> String {
+fn request_id(request: &Request) -> Arc<str> {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let usable = |id: &&str| {
         (1..=REQUEST_ID_MAX).contains(&id.len())
@@ -109,5 +119,9 @@ fn request_id(request: &Request) -> String {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
     };
-    given.filter(usable).map_or_else(|| Id::<Audit>::new(SystemClock.now()).uuid().to_string(), str::to_owned)
+    if let Some(given) = given.filter(usable) {
+        return Arc::from(given);
+    }
+    let id = Id::<Audit>::new(SystemClock.now()).uuid();
+    Arc::from(&*id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))
 }

@@ -12,9 +12,8 @@ pub mod server;
 pub mod store;
 pub mod telemetry;
 
+mod edge;
 mod http;
 mod jobs;
-mod linger;
-mod listen;
 mod metrics;
 mod wire;

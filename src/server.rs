@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, environment};
 use crate::telemetry::Exporter;
-use crate::{bootstrap, jobs, listen, metrics, rotate, store, telemetry, wire};
+use crate::{bootstrap, edge, jobs, metrics, rotate, store, telemetry, wire};
+use agentrouter_edge::Timely;
 use agentrouter_identity::Issuers;
+use agentrouter_listener::{self as listener, Settings, Tls};
 use agentrouter_storage::Db;
 use agentrouter_webhooks::{Sender, TargetPolicy};
 
@@ -52,13 +54,19 @@ pub async fn start(config: Config) -> Result<Running> {
         ),
         None => None,
     };
+    // Before the database is touched: a server that cannot be reached has no business there.
+    let tls = match &config.edge.tls {
+        Some(tls) => Some(Tls::load(tls.files.clone()).await.context("AGENTROUTER_TLS_* (tls)")?),
+        None => None,
+    };
     let issuers = Issuers::new(config.oidc_issuers).context("oidc_issuers")?;
     let (telemetry, exporter) = telemetry::instruments(&config.observability.traces, &environment)?;
     let deps = store::open_with(&config.store, config.secrets.keyring, telemetry).await?;
     bootstrap::bootstrap(&deps, config.secrets.bootstrap_key.as_ref(), &config.store.data_dir).await?;
     let stop = CancellationToken::new();
     let webhooks = if config.webhook_allow_private { TargetPolicy::Any } else { TargetPolicy::Public };
-    let wired = wire::wire(&deps, issuers, webhooks, config.full_syncs_per_second, &stop).await?;
+    let full_syncs = config.full_syncs_per_second;
+    let wired = wire::wire(&deps, issuers, webhooks, full_syncs, &config.edge, &stop).await?;
     let mut jobs = jobs::start(&deps.db, &wired.presence, &stop);
     jobs.spawn(wired.key_usage.run(stop.clone()));
     let (authenticator, streams_stop) = (Arc::clone(&wired.authenticator), stop.clone());
@@ -71,7 +79,7 @@ pub async fn start(config: Config) -> Result<Running> {
 
     let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = metrics_listener {
-        let serving = listen::serve(listener, metrics::open(&deps.db), stop.clone());
+        let serving = listener::serve(listener, Settings::default(), metrics::open(&deps.db), stop.clone());
         jobs.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "metrics are not served any more");
@@ -90,13 +98,19 @@ pub async fn start(config: Config) -> Result<Running> {
         signal.cancelled().await;
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     });
-    let serving = listen::serve(listener, router, stop.clone());
+    if let (Some(tls), Some(settings)) = (&tls, &config.edge.tls) {
+        jobs.spawn(tls.clone().follow(settings.reload, stop.clone()));
+    }
+    let is_tls = tls.is_some();
+    let settings = Settings { limits: config.edge.connections, tls };
+    let service = Timely::new(router, config.edge.bodies, edge::client_streams());
+    let serving = listener::serve(listener, settings, service, stop.clone());
     #[expect(clippy::disallowed_methods, reason = "`Running` awaits it")]
     let serving = tokio::spawn(serving);
     if let Some(address) = metrics_address {
         tracing::info!(%address, "serving metrics");
     }
-    tracing::info!(%address, engine = ?deps.db.engine(), "serving");
+    tracing::info!(%address, tls = is_tls, engine = ?deps.db.engine(), "serving");
     Ok(Running { address, db: deps.db, stop, serving, jobs, metrics_address, exporter })
 }
 

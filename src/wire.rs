@@ -34,6 +34,7 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 use tower::{Layer, ServiceExt};
 
+use crate::config::edge::EdgeConfig;
 use crate::http;
 
 /// Everything that a running server holds on to.
@@ -55,6 +56,7 @@ pub(crate) async fn wire(
     issuers: Issuers,
     webhooks: TargetPolicy,
     full_syncs_per_second: Option<u32>,
+    edge: &EdgeConfig,
     shutdown: &CancellationToken,
 ) -> Result<Wired> {
     let keys = SigningKeys::load_or_create(&deps.db, &deps.keyring).await.context("token signing keys")?;
@@ -93,11 +95,18 @@ pub(crate) async fn wire(
 
     let policies = Policies::load(&DESCRIPTOR_POOL).map_err(|problem| anyhow!(problem))?;
     let observe = ObserveLayer::new(&policies, deps.db.telemetry().clone());
-    let enforce = EnforceLayer::new(policies, Arc::clone(&authenticator) as _, deps.db.clone());
+    let enforce = EnforceLayer::new(
+        policies.clone(),
+        Arc::clone(&authenticator) as _,
+        deps.db.clone(),
+        edge.calls,
+        edge.rates,
+    );
     let grpc = observe.layer(enforce.layer(services.routes()));
     // People paste curl lines without a content type, and every call needs a bearer token anyway.
     let options = Options { form_type_is_json: true, ..Options::default() };
     let rest = Transcoder::with_options(&DESCRIPTOR_POOL, grpc.clone(), options).context("REST routes")?;
+    let at_edge = crate::edge::layer(edge, &rest, &policies);
     let grpc = tonic_web::GrpcWebLayer::new().layer(grpc);
 
     let protocols = tower::service_fn(move |request: Request| {
@@ -112,9 +121,13 @@ pub(crate) async fn wire(
             Ok::<Response, Infallible>(response.unwrap_or_else(|never: Infallible| match never {}))
         }
     });
-    let router = http::routes(deps.db.clone(), keys, shutdown.clone())
-        .fallback_service(protocols)
-        .layer(axum::middleware::from_fn_with_state(deps.db.telemetry().clone(), http::observe));
+    let router = http::routes(deps.db.clone(), keys, shutdown.clone()).fallback_service(protocols).layer((
+        axum::middleware::from_fn_with_state(
+            http::Observer { telemetry: deps.db.telemetry().clone(), proxies: edge.trusted_proxies },
+            http::observe,
+        ),
+        at_edge,
+    ));
     Ok(Wired { router, presence, status_watch, key_usage, health, authenticator })
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use agentrouter::config::edge::EdgeConfig;
 use agentrouter::config::{Config, Observability, Secrets, StoreConfig};
 use agentrouter::server::{self, Running};
 use agentrouter_envelope::{Keyring, Secret};
@@ -43,6 +44,7 @@ pub(crate) async fn in_process(data_dir: &Path, target: &Target) -> Result<Runni
         log: String::new(),
         observability: Observability::default(),
         full_syncs_per_second: None,
+        edge: EdgeConfig::default(),
         allow_weak_bootstrap_key: false,
         webhook_allow_private: false,
         oidc_issuers: Vec::new(),

@@ -31,6 +31,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::config::edge::EdgeConfig;
 use crate::config::{Config, Observability, Secrets, StoreConfig};
 use crate::server::Signals;
 use crate::{server, store, telemetry};
@@ -152,6 +153,7 @@ fn config(data_dir: &Path, key: &Secret) -> Config {
         log: String::new(),
         observability: Observability::default(),
         full_syncs_per_second: None,
+        edge: EdgeConfig::default(),
         allow_weak_bootstrap_key: false,
         // A demo's receivers listen on the same machine.
         webhook_allow_private: true,

@@ -10,6 +10,7 @@ pub mod scrape;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use agentrouter::config::edge::EdgeConfig;
 use agentrouter::config::{Config, Observability, Secrets, StoreConfig};
 use agentrouter::server::{self, Running};
 use agentrouter_envelope::{Keyring, Secret};
@@ -117,6 +118,7 @@ pub fn config(data_dir: &std::path::Path, target: Target) -> Config {
         log: String::new(),
         observability: Observability::default(),
         full_syncs_per_second: None,
+        edge: EdgeConfig::default(),
         webhook_allow_private: true,
         allow_weak_bootstrap_key: false,
         oidc_issuers: Vec::new(),

@@ -41,6 +41,8 @@ const RULES: &[(&str, Allowed)] = &[
     ("tenancy", SERVICE),
     ("webhooks", SERVICE),
     ("workspaces", SERVICE),
+    ("edge", Allowed::Only(&["gateway", "listener", "rpc"])),
+    ("listener", Allowed::Only(&[])),
     ("liaison", Allowed::Only(&["api", "kernel"])),
     ("manifests", Allowed::Only(&["api"])),
     ("target-agent-router", Allowed::Only(&["api", "liaison", "manifests"])),

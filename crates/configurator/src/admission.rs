@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use agentrouter_kernel::{Fault, FaultKind};
+use agentrouter_rpc::bounds;
 
 /// How many full syncs a second a process lets in where nothing else is configured.
 pub const FULL_SYNCS_PER_SECOND: u32 = 250;
@@ -66,7 +67,7 @@ impl Admission {
         }
         state.line += 1.0;
         let turn = Duration::from_secs_f64(state.line / self.per_second).clamp(SOONEST, LATEST);
-        Err(turn.mul_f64(0.5 + spread))
+        Err(bounds::spread(turn, spread))
     }
 }
 

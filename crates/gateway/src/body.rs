@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, LengthLimitError};
 use tonic::Code;
 
 use crate::failure::Failure;
+use crate::grpc;
 use crate::options::{ACCEPT_PATCH, ACCEPT_POST, JSON};
 
 /// What `curl -d` says of every body unless told otherwise.
@@ -105,13 +106,18 @@ fn unsupported(message: &str) -> Failure {
         .with_http(StatusCode::UNSUPPORTED_MEDIA_TYPE)
 }
 
-/// A layer outside may have a limit of its own; anything else is a client that
-/// went away.
+/// A layer outside may have limits of its own on length and time; anything else
+/// is a client that went away.
 fn unreadable(error: &(dyn Error + 'static), limit: usize) -> Failure {
     let mut source = Some(error);
     while let Some(error) = source {
         if error.is::<LengthLimitError>() {
             return too_large(limit);
+        }
+        if let Some(status) = error.downcast_ref::<tonic::Status>()
+            && status.code() == Code::DeadlineExceeded
+        {
+            return grpc::from_status(status).with_http(StatusCode::REQUEST_TIMEOUT);
         }
         source = error.source();
     }

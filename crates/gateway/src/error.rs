@@ -64,6 +64,13 @@ struct Shared {
     headers: HeaderPolicy,
 }
 
+impl Default for ErrorRenderer {
+    /// Where there are no routes, and so no types of details but those of `google.rpc`.
+    fn default() -> Self {
+        Self::new(Tables::new(&DescriptorPool::new()), &Options::default())
+    }
+}
+
 impl ErrorRenderer {
     pub(crate) fn new(tables: Tables, options: &Options) -> Self {
         Self(Arc::new(Shared {
@@ -77,7 +84,13 @@ impl ErrorRenderer {
     /// The REST answer for a status: JSON body with its details, `Retry-After`
     /// where they ask for it, and its metadata as headers.
     pub fn response(&self, status: &tonic::Status) -> Response<Body> {
-        self.render(grpc::from_status(status), false)
+        self.response_as(status, None)
+    }
+
+    /// The same under another HTTP status, where there is a better one than the code's own.
+    pub(crate) fn response_as(&self, status: &tonic::Status, http: Option<StatusCode>) -> Response<Body> {
+        let failure = grpc::from_status(status);
+        self.render(if let Some(http) = http { failure.with_http(http) } else { failure }, false)
     }
 
     /// `is_conditional` tells that the request had `If-Match`.

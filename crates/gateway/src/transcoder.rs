@@ -77,6 +77,18 @@ impl<B> Transcoder<B> {
         self.shared.routes.iter().map(|route| &*route.info)
     }
 
+    /// The methods that some route serves at a path, OPTIONS and the HEAD of a GET among them; none where there is no
+    /// route.
+    pub fn methods(&self, path: &str) -> Vec<Method> {
+        let names = match self.shared.router.find(path, &Method::OPTIONS) {
+            Outcome::NotFound => return Vec::new(),
+            Outcome::WrongMethod(allowed) => allowed,
+            // One route serves them all.
+            Outcome::Found(_) => self.shared.router.methods().clone(),
+        };
+        names.iter().filter_map(|name| name.parse().ok()).collect()
+    }
+
     /// What writes this transcoder's errors, for layers around it.
     pub fn errors(&self) -> &ErrorRenderer {
         &self.shared.errors

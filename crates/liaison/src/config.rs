@@ -9,6 +9,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{ClientTlsConfig, Endpoint};
 
 use crate::policy::UpgradePolicy;
+use crate::tls::ClientTls;
 use crate::token::Token;
 
 /// What the server accepts as `wait`; a worker that does not wait would only burn its time.
@@ -27,6 +28,8 @@ const WORKER_ID_MAX: usize = 255;
 pub struct WorkerConfig {
     /// Where the management plane is: `http://host:port` or `https://host:port`, without a path.
     pub base_url: String,
+    /// Whom it trusts, and as whom it comes, where that URL is https.
+    pub tls: ClientTls,
     /// A workspace token. Other credentials see no secrets, so that configurations with credentials fail.
     pub token: Token,
     /// Names this worker in claims, at most 255 characters. Two running workers must not share one: the server
@@ -73,6 +76,7 @@ impl WorkerConfig {
     pub fn new(base_url: impl Into<String>, token: Token) -> Self {
         Self {
             base_url: base_url.into(),
+            tls: ClientTls::default(),
             token,
             worker_id: default_worker_id(&mut fastrand::Rng::new()),
             wait: Duration::from_secs(30),
@@ -141,7 +145,8 @@ impl WorkerConfig {
         }
         let header = self.token.header();
         violations.require(header.is_some(), "token", "must be one line of visible ASCII characters");
-        let endpoint = self.endpoint();
+        let tls = self.tls.config(&self.base_url, &mut violations);
+        let endpoint = self.endpoint(tls);
         if let Err(error) = &endpoint
             && violations.is_empty()
         {
@@ -156,17 +161,16 @@ impl WorkerConfig {
     }
 
     /// Where the management plane is, as a connection sees it.
-    fn endpoint(&self) -> Result<Endpoint, tonic::transport::Error> {
+    fn endpoint(&self, tls: Option<ClientTlsConfig>) -> Result<Endpoint, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(self.base_url.clone())?
             .user_agent(concat!("agentrouter-liaison/", env!("CARGO_PKG_VERSION")))?
             .connect_timeout(Duration::from_secs(5))
             // A poll that waits on a dead connection would look like one without events.
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
-        if self.base_url.starts_with("https://") {
-            endpoint.tls_config(ClientTlsConfig::new().with_native_roots().timeout(Duration::from_secs(5)))
-        } else {
-            Ok(endpoint)
+        match tls {
+            Some(tls) => endpoint.tls_config(tls),
+            None => Ok(endpoint),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The context of a call: who calls, from where, and for which customer.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use agentrouter_kernel::page::{PageCursor, PageKey, PageScope};
 use agentrouter_kernel::{Fault, FaultKind, Principal};
@@ -17,7 +18,7 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Id of a request, in extensions.
 #[derive(Debug, Clone)]
-pub struct RequestId(pub String);
+pub struct RequestId(pub Arc<str>);
 
 /// Network address of the caller, in extensions.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,8 @@
-//! The one place that decides whether a call may reach a service, for every protocol.
+//! The one place that decides whether a call may reach a service, for every protocol: whether there is room for it, who
+//! calls, how often, and whether they may.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,9 +18,13 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::{Layer, Service};
 
+use crate::bounds::{Bounds, CallLimits, Load};
+use crate::buckets::Level;
 use crate::call::{CUSTOMER_KEY, Call, IDEMPOTENCY_KEY, Peer, RequestId, unauthenticated};
 use crate::guarded::Guarded;
+use crate::held::Held;
 use crate::policy::{Policies, Policy};
+use crate::rates::{Meters, Rates};
 use crate::status::into_status;
 
 /// Tells who a bearer token belongs to.
@@ -45,6 +51,8 @@ struct Shared {
     policies: Policies,
     authenticator: Arc<dyn Authenticate>,
     db: Db,
+    bounds: Bounds,
+    meters: Meters,
 }
 
 impl std::fmt::Debug for EnforceLayer {
@@ -54,9 +62,16 @@ impl std::fmt::Debug for EnforceLayer {
 }
 
 impl EnforceLayer {
-    /// A layer that enforces these policies.
-    pub fn new(policies: Policies, authenticator: Arc<dyn Authenticate>, db: Db) -> Self {
-        Self(Arc::new(Shared { policies, authenticator, db }))
+    /// A layer that enforces these policies, within these bounds.
+    pub fn new(
+        policies: Policies,
+        authenticator: Arc<dyn Authenticate>,
+        db: Db,
+        limits: CallLimits,
+        rates: Rates,
+    ) -> Self {
+        let (bounds, meters) = (Bounds::new(limits), Meters::new(rates));
+        Self(Arc::new(Shared { policies, authenticator, db, bounds, meters }))
     }
 }
 
@@ -102,18 +117,36 @@ where
         let mut inner = std::mem::replace(&mut self.inner, ready);
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
-            let call = match shared.admit(&parts).await {
-                Ok(call) => call,
+            let policy = shared.policies.get(parts.uri.path());
+            let load = Load::of(parts.uri.path(), policy);
+            let permit = match shared.bounds.enter(load).await {
+                Ok(permit) => permit,
                 Err(fault) => return Ok(into_status(fault).into_http()),
             };
-            let Some(call) = call else { return inner.call(Request::from_parts(parts, body)).await };
-            parts.extensions.insert(call.clone());
-            let until_ended = shared.until_ended(&parts, &call);
-            let response = inner.call(Request::from_parts(parts, body)).await?;
-            shared.note_denial(&call, response.headers()).await;
-            Ok(match until_ended {
-                Some(until_ended) => response.map(|body| Body::new(Guarded::new(body, until_ended))),
-                None => response,
+            let mut level = None;
+            let admitted = shared.admit(policy, &parts, &mut level).await;
+            let mut response = match admitted {
+                Ok(Some(call)) => {
+                    parts.extensions.insert(call.clone());
+                    let until_ended = shared.until_ended(policy, &parts, &call);
+                    let address = address(&parts);
+                    let response = inner.call(Request::from_parts(parts, body)).await?;
+                    shared.note_refusal(&call, address, response.headers()).await;
+                    match until_ended {
+                        Some(until_ended) => response.map(|body| Body::new(Guarded::new(body, until_ended))),
+                        None => response,
+                    }
+                }
+                Ok(None) => inner.call(Request::from_parts(parts, body)).await?,
+                Err(fault) => into_status(fault).into_http(),
+            };
+            if let Some(level) = level {
+                shared.meters.tell(response.headers_mut(), level);
+            }
+            // A call ends with its answer, and a stream with its last message.
+            Ok(match permit {
+                Some(permit) if load == Load::Wait => response.map(|body| Body::new(Held::new(body, permit))),
+                _ => response,
             })
         })
     }
@@ -124,33 +157,49 @@ const OPEN_PACKAGES: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
 
 impl Shared {
     /// The context of an admitted call; none for the open services.
-    async fn admit(&self, request: &Parts) -> Result<Option<Call>, Fault> {
+    async fn admit(
+        &self,
+        policy: Option<&Policy>,
+        request: &Parts,
+        level: &mut Option<Level>,
+    ) -> Result<Option<Call>, Fault> {
         let path = request.uri.path();
         if OPEN_PACKAGES.iter().any(|package| path.starts_with(package)) {
             return Ok(None);
         }
-        let Some(policy) = self.policies.get(path) else {
+        let Some(policy) = policy else {
             return Err(Fault::new(FaultKind::Unimplemented, "METHOD_NOT_FOUND", "there is no such method"));
         };
         let headers = &request.headers;
+        self.meters.may_try(address(request))?;
         let caller = match bearer(headers) {
             Some(token) => {
                 let caller = self.authenticator.authenticate(token).await;
-                Some(caller.inspect_err(|fault| self.count_unknown(fault, Unauthenticated::Invalid))?)
+                Some(
+                    caller
+                        .inspect_err(|fault| self.count_unknown(fault, Unauthenticated::Invalid, request))?,
+                )
             }
             None if policy.is_open() => None,
             None => {
                 let fault = unauthenticated();
-                self.count_unknown(&fault, Unauthenticated::Missing);
+                self.count_unknown(&fault, Unauthenticated::Missing, request);
                 return Err(fault);
             }
         };
+        if let Some(caller) = &caller {
+            self.meters.count(&caller.credential_id, level)?;
+        }
         let call = Call {
             method: policy.method.clone(),
             action: policy.audit_action().to_owned(),
             caller,
             origin: CallOrigin {
-                request_id: request.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+                request_id: request
+                    .extensions
+                    .get::<RequestId>()
+                    .map(|id| id.0.to_string())
+                    .unwrap_or_default(),
                 peer: request.extensions.get::<Peer>().map(|peer| peer.0.to_string()).unwrap_or_default(),
             },
             customer_header: text(headers, CUSTOMER_KEY)?,
@@ -166,22 +215,26 @@ impl Shared {
     }
 
     /// What ends a stream before its time: nothing where the answer is no stream, or nobody in particular called.
-    fn until_ended(&self, request: &Parts, call: &Call) -> Option<UntilEnded> {
-        let is_streaming = self.policies.get(request.uri.path()).is_some_and(|policy| policy.is_streaming);
+    fn until_ended(&self, policy: Option<&Policy>, request: &Parts, call: &Call) -> Option<UntilEnded> {
+        let is_streaming = policy.is_some_and(|policy| policy.is_streaming);
         let (true, Some(caller)) = (is_streaming, &call.caller) else { return None };
         Some(self.authenticator.until_ended(bearer(&request.headers)?, caller))
     }
 
-    fn count_unknown(&self, fault: &Fault, credential: Unauthenticated) {
+    fn count_unknown(&self, fault: &Fault, credential: Unauthenticated, request: &Parts) {
         if fault.kind() == FaultKind::Unauthenticated {
+            self.meters.failed(address(request));
             self.db.telemetry().metrics().rpc.unauthenticated.get_or_create(&credential).inc();
         }
     }
 
-    /// Audits a denial that the service decided.
-    async fn note_denial(&self, call: &Call, headers: &HeaderMap) {
-        let denied = headers.get(Status::GRPC_STATUS).is_some_and(|code| code == "7");
-        let (true, Some(principal)) = (denied, &call.caller) else { return };
+    /// Audits a denial that the service decided, and counts a credential in the message that it did not know.
+    async fn note_refusal(&self, call: &Call, address: Option<IpAddr>, headers: &HeaderMap) {
+        let Some(code) = headers.get(Status::GRPC_STATUS) else { return };
+        if code == "16" {
+            self.meters.failed(address);
+        }
+        let ("7", Some(principal)) = (code.to_str().unwrap_or_default(), &call.caller) else { return };
         let status =
             Status::from_header_map(headers).unwrap_or_else(|| Status::new(Code::PermissionDenied, ""));
         let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
@@ -200,6 +253,10 @@ impl Shared {
             tracing::error!(%error, action = call.action, "a denial could not be recorded");
         }
     }
+}
+
+fn address(request: &Parts) -> Option<IpAddr> {
+    request.extensions.get::<Peer>().map(|peer| peer.0.ip())
 }
 
 fn check(policy: &Policy, call: &Call, principal: &Principal) -> Result<(), Fault> {

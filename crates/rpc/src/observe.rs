@@ -1,9 +1,10 @@
-//! Counts and traces every call, refused ones included. The outermost layer of the gRPC services, so that each
-//! protocol passes it.
+//! Counts and traces every call, refused ones included, and outlives those that panic. The outermost layer of the gRPC
+//! services, so that each protocol passes it.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -12,12 +13,15 @@ use agentrouter_telemetry::Telemetry;
 use agentrouter_telemetry::metrics::{CallTimer, MethodMetrics};
 use agentrouter_telemetry::trace::{self, Context, FutureExt, SpanContext, Tracer};
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use crate::call::RequestId;
+use crate::panics;
 use crate::policy::Policies;
 
 /// Methods of the services that are not ours.
@@ -103,18 +107,23 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let mut open = self.shared.open(request.uri().path(), request.headers());
-        let answer = self.inner.call(request);
+        let request_id = request.extensions().get::<RequestId>().cloned();
+        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         Box::pin(async move {
-            let response = match open.span.clone() {
-                Some(span) => answer.with_context(span).await?,
-                None => answer.await?,
+            let answer = match open.span.clone() {
+                Some(span) => answer.with_context(span).await,
+                None => answer.await,
+            };
+            let response = match answer {
+                Ok(response) => response?,
+                Err(panic) => panics::status(&*panic, request_id.as_ref()).into_http(),
             };
             // A refusal has its code among the headers; what is answered with a body has it at the end of that.
             if let Some(code) = code(response.headers()) {
                 open.timer.set_code(code);
                 return Ok(response);
             }
-            Ok(response.map(|body| Body::new(Observed { body, open })))
+            Ok(response.map(|body| Body::new(Observed { body, open, request_id })))
         })
     }
 }
@@ -162,6 +171,7 @@ impl Drop for OpenCall {
 struct Observed {
     body: Body,
     open: OpenCall,
+    request_id: Option<RequestId>,
 }
 
 impl http_body::Body for Observed {
@@ -172,7 +182,13 @@ impl http_body::Body for Observed {
         mut self: Pin<&mut Self>,
         context: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let this = &mut *self;
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(context)));
+        let frame = ready!(polled.unwrap_or_else(|panic| {
+            // What panicked is not asked again.
+            self.body = Body::empty();
+            Poll::Ready(Some(Err(panics::status(&*panic, self.request_id.as_ref()))))
+        }));
         let code = match &frame {
             Some(Ok(frame)) => frame.trailers_ref().and_then(code),
             Some(Err(status)) => Some(i32::from(status.code())),
@@ -195,4 +211,78 @@ impl http_body::Body for Observed {
 
 fn code(headers: &HeaderMap) -> Option<i32> {
     headers.get(Status::GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use agentrouter_api::DESCRIPTOR_POOL;
+    use http_body::Body as _;
+    use tonic_types::StatusExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    /// Panics when it is asked for its second frame.
+    struct Fragile(bool);
+
+    impl http_body::Body for Fragile {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut TaskContext<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            assert!(!std::mem::replace(&mut self.0, true), "a stream broke");
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"news")))))
+        }
+    }
+
+    fn request(path: &str) -> Request<()> {
+        let mut request = Request::new(());
+        *request.uri_mut() = path.parse().expect("a path");
+        request.extensions_mut().insert(RequestId("request-1".into()));
+        request
+    }
+
+    fn layer() -> ObserveLayer {
+        let policies = Policies::load(&DESCRIPTOR_POOL).expect("every method has one");
+        ObserveLayer::new(&policies, Telemetry::default())
+    }
+
+    fn check(status: &Status) {
+        assert_eq!(status.code(), tonic::Code::Internal);
+        assert_eq!(status.get_details_error_info().expect("a reason").reason, "PANIC");
+        assert_eq!(status.get_details_request_info().expect("an id").request_id, "request-1");
+        assert!(!status.message().contains("broke"), "what happened is for the log: {status:?}");
+    }
+
+    // A9 #103: a panic costs its call.
+    #[tokio::test]
+    async fn a_panic_is_answered_with_internal() {
+        let service = tower::service_fn(|request: Request<()>| async move {
+            assert!(request.uri().path() == "/fine", "it broke");
+            Ok(Response::new(Body::empty()))
+        });
+        let service = layer().layer(service);
+        let response = service.clone().oneshot(request("/broken")).await.expect("an answer");
+        check(&Status::from_header_map(response.headers()).expect("a status"));
+        assert!(service.oneshot(request("/fine")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_panics_ends_with_internal() {
+        let service =
+            tower::service_fn(|_: Request<()>| async { Ok(Response::new(Body::new(Fragile(false)))) });
+        let response = layer().layer(service).oneshot(request("/stream")).await.expect("an answer");
+        let mut body = response.into_body();
+        let mut next = || {
+            let mut context = TaskContext::from_waker(std::task::Waker::noop());
+            Pin::new(&mut body).poll_frame(&mut context)
+        };
+        let Poll::Ready(Some(Ok(frame))) = next() else { panic!("there are news") };
+        assert_eq!(frame.data_ref().expect("data"), "news");
+        let Poll::Ready(Some(Err(status))) = next() else { panic!("it broke") };
+        check(&status);
+    }
 }

@@ -16,6 +16,8 @@ pub struct Policy {
     pub declared: MethodPolicy,
     /// Whether it answers with a stream, which may last longer than the caller's credential.
     pub is_streaming: bool,
+    /// Whether it may hold a call open until there is something to tell: its request says for how long, as `wait`.
+    pub is_waiting: bool,
 }
 
 impl Policy {
@@ -82,7 +84,9 @@ impl Policies {
                 match declared(pool, &method) {
                     Some(declared) if declared.role() != PolicyRole::Unspecified => {
                         let is_streaming = method.is_server_streaming();
-                        policies.insert(format!("/{name}"), Policy { method: name, declared, is_streaming });
+                        let is_waiting = is_waiting(&method);
+                        let policy = Policy { method: name, declared, is_streaming, is_waiting };
+                        policies.insert(format!("/{}", policy.method), policy);
                     }
                     _ => missing.push(name),
                 }
@@ -106,6 +110,14 @@ impl Policies {
     }
 }
 
+fn is_waiting(method: &MethodDescriptor) -> bool {
+    let wait = method.input().get_field_by_name("wait");
+    let kind = wait.map(|field| field.kind());
+    kind.is_some_and(|kind| {
+        kind.as_message().is_some_and(|message| message.full_name() == "google.protobuf.Duration")
+    })
+}
+
 fn declared(pool: &DescriptorPool, method: &MethodDescriptor) -> Option<MethodPolicy> {
     let extension = pool.get_extension_by_name("agentrouter.options.v1.policy")?;
     let options = method.options();
@@ -126,5 +138,13 @@ mod tests {
         let get = policies.get("/agentrouter.tenancy.v1.TenancyService/CreateCustomer").unwrap();
         assert_eq!(get.declared.role(), PolicyRole::Operator);
         assert_eq!(get.audit_action(), "customer.create");
+    }
+
+    #[test]
+    fn long_polls_are_known_by_their_wait() {
+        let policies = Policies::load(&agentrouter_api::DESCRIPTOR_POOL).unwrap();
+        let waiting: Vec<&str> =
+            policies.iter().filter(|policy| policy.is_waiting).map(|policy| policy.method.as_str()).collect();
+        assert_eq!(waiting, ["agentrouter.configurator.v1.ConfiguratorService/ListPendingEvents"]);
     }
 }

@@ -12,12 +12,13 @@ use anyhow::anyhow;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::credential;
 use crate::exit::Failure;
 use crate::refusal;
+use crate::tls::TlsArgs;
 
 /// How long the server may take to begin its answer.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -31,6 +32,8 @@ pub(crate) struct Connect {
     /// Where the management plane is: `http://host:port` or `https://host:port`.
     #[arg(long, env = "AGENTROUTER_BASE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     base_url: String,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// A file with the API key, instead of AGENTROUTER_API_KEY.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
@@ -73,7 +76,7 @@ impl Interceptor for Headers {
 impl Client {
     /// Connects, and asks the server whom the key stands for.
     pub(crate) async fn open(connect: &Connect) -> Result<Self, Failure> {
-        let endpoint = endpoint(&connect.base_url)?;
+        let endpoint = endpoint(&connect.base_url, &connect.tls)?;
         let key = credential::KEY.read(connect.api_key_file.as_deref())?;
         let bearer = zeroize::Zeroizing::new(format!("Bearer {}", key.trim()));
         let mut bearer = MetadataValue::try_from(bearer.as_str())
@@ -121,7 +124,7 @@ impl Client {
     }
 }
 
-fn endpoint(base_url: &str) -> Result<Endpoint, Failure> {
+fn endpoint(base_url: &str, tls: &TlsArgs) -> Result<Endpoint, Failure> {
     let mut violations = Violations::new();
     violations.http_url("--base-url", base_url);
     let authority = base_url.trim_end_matches('/').split_once("://").map(|(_, rest)| rest);
@@ -131,6 +134,7 @@ fn endpoint(base_url: &str) -> Result<Endpoint, Failure> {
         "--base-url",
         "must not have a path: gRPC has none in front of its services",
     );
+    let tls = tls.client().config(base_url, &mut violations);
     violations.finish().map_err(|fault| {
         let first = fault.violations().first();
         Failure::usage(anyhow!(
@@ -146,10 +150,9 @@ fn endpoint(base_url: &str) -> Result<Endpoint, Failure> {
             // A stream on a dead connection would look like one without news.
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
-        if base_url.starts_with("https://") {
-            endpoint.tls_config(ClientTlsConfig::new().with_native_roots().timeout(Duration::from_secs(5)))
-        } else {
-            Ok(endpoint)
+        match tls.clone() {
+            Some(tls) => endpoint.tls_config(tls),
+            None => Ok(endpoint),
         }
     };
     build().map_err(|error: tonic::transport::Error| {
@@ -164,10 +167,10 @@ mod tests {
     #[test]
     fn base_urls() {
         for good in ["http://localhost:8080", "http://[::1]:8080/", "https://example.com"] {
-            assert!(endpoint(good).is_ok(), "{good}");
+            assert!(endpoint(good, &TlsArgs::default()).is_ok(), "{good}");
         }
         for wrong in ["", "localhost:8080", "ftp://x", "http://x/api", "http://x?y", "http://user@x"] {
-            let failure = endpoint(wrong).map(|_| ()).expect_err(wrong);
+            let failure = endpoint(wrong, &TlsArgs::default()).map(|_| ()).expect_err(wrong);
             assert_eq!(failure.code(), 2);
             assert!(failure.to_string().starts_with("--base-url: "), "{failure}");
         }

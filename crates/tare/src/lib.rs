@@ -17,6 +17,7 @@ mod slot;
 mod table;
 mod text;
 mod times;
+mod tls;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -56,7 +57,7 @@ enum Command {
     #[command(subcommand)]
     Liaison(commands::liaison::Command),
     #[command(flatten)]
-    View(commands::View),
+    View(Box<commands::View>),
 }
 
 /// Runs the program.

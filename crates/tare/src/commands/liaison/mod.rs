@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
 use crate::signals::Signals;
+use crate::tls::TlsArgs;
 use crate::{Output, block_on, credential};
 use options::Options;
 use settings::TargetSpec;
@@ -41,6 +42,8 @@ pub(crate) struct Run {
     /// Where the management plane is: `http://host:port` or `https://host:port`.
     #[arg(long, env = "AGENTROUTER_BASE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     base_url: String,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// A file with the token, instead of AGENTROUTER_API_KEY.
     #[arg(long, value_name = "FILE")]
     token_file: Option<std::path::PathBuf>,
@@ -59,6 +62,7 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
     let run = *run;
     let token = Token::new(credential::TOKEN.read(run.token_file.as_deref())?.as_str());
     let mut config = WorkerConfig::new(run.base_url, token);
+    config.tls = run.tls.client();
     config.token_file = run.token_file;
     run.options.apply(&mut config);
     config.upgrades.registries.extend(run.targets.registries());

@@ -1,4 +1,4 @@
-//! Closing a connection without throwing away what the other side has yet to read.
+//! A TCP stream that neither throws away what the other side has yet to read, nor waits for it without end.
 
 use std::future::Future;
 use std::io;
@@ -19,18 +19,35 @@ const SCRATCH: usize = 4096;
 ///
 /// A socket that is closed while it holds unread data answers with RST, and RST discards what the other side has not
 /// read yet: the last answer, or the GOAWAY that tells which calls may be repeated. (RFC 9112, 9.6.)
-pub(crate) struct Lingering {
+///
+/// A write that waits too long for a peer that does not read fails.
+pub(crate) struct Socket {
     stream: TcpStream,
     closing: Option<Pin<Box<Sleep>>>,
+    patience: Duration,
+    /// Set while a write waits.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Lingering {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, closing: None }
+impl Socket {
+    pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
+        Self { stream, closing: None, patience, stalled: None }
+    }
+
+    /// What a write came to, or that it has waited too long.
+    fn written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
     }
 }
 
-impl AsyncRead for Lingering {
+impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -40,9 +57,10 @@ impl AsyncRead for Lingering {
     }
 }
 
-impl AsyncWrite for Lingering {
+impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -50,7 +68,8 @@ impl AsyncWrite for Lingering {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
