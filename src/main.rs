@@ -39,7 +39,7 @@ async fn run(command: Command) -> Result<()> {
             keys::print(&copy_store::run(&args).await?)
         }
         Command::Demo(args) => demo::run(args).await,
-        Command::Openapi => keys::print(openapi::text().trim_end()),
+        Command::Openapi => keys::print(&openapi::text()),
     }
 }
 

@@ -32,7 +32,7 @@ pub fn document() -> &'static Value {
     &DOCUMENT
 }
 
-/// The document as it is served and kept in `docs/openapi.json`.
+/// The document for people to read and to compare, as it is kept in `docs/openapi.json`.
 pub fn text() -> String {
     format!("{:#}\n", document())
 }

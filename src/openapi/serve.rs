@@ -11,7 +11,7 @@ use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{document, text};
+use super::document;
 
 const PATH: &str = "/openapi.json";
 
@@ -23,7 +23,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 static DOCUMENT: LazyLock<Static> =
-    LazyLock::new(|| Static::new(text(), HeaderValue::from_static("application/json"), None));
+    LazyLock::new(|| Static::new(document().to_string(), HeaderValue::from_static("application/json"), None));
 
 static PAGE: LazyLock<Static> = LazyLock::new(|| {
     let settings =

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::endpoint::Endpoint;
 use super::schema::Schemas;
-use super::{Source, comments, error, example, put};
+use super::{Source, error, example, put};
 
 /// All answers, by HTTP status.
 pub(super) fn answers(
@@ -13,8 +13,6 @@ pub(super) fn answers(
     schemas: &mut Schemas<'_>,
 ) -> Map<String, Value> {
     let mut answers: Map<String, Value> = error::of(endpoint).collect();
-    let output = endpoint.rpc.output();
-    let comment = source.comments.of(&output.parent_file(), output.path());
     let schema = schemas.answer(endpoint);
     let mut answer = Map::new();
     if endpoint.rpc.is_server_streaming() {
@@ -26,7 +24,7 @@ pub(super) fn answers(
         );
         put(&mut answer, "content", stream(source, endpoint, &schema));
     } else {
-        put(&mut answer, "description", comment.map_or("Success", comments::summary));
+        put(&mut answer, "description", "Success");
         put(
             &mut answer,
             "content",

@@ -132,6 +132,14 @@ impl<'s> Schemas<'s> {
             put(&mut schema, "description", comment);
         }
         let behavior = Behavior::of(field);
+        // Empty text without presence is the same as none.
+        let is_plain_text = field.kind() == Kind::String && !field.is_list() && !field.supports_presence();
+        if side == Side::Request && behavior.is_required && is_plain_text && !schema.contains_key("pattern") {
+            schema.entry("minLength").or_insert_with(|| 1.into());
+        }
+        if behavior.is_required && side == Side::Request && field.is_list() {
+            schema.entry("minItems").or_insert_with(|| 1.into());
+        }
         if behavior.is_output_only {
             put(&mut schema, "readOnly", true);
         }
