@@ -216,7 +216,7 @@ pub(super) fn schemas(components: &mut BTreeMap<String, Value>) {
     let mut detail = |name: &str, description: &str, properties: Value| {
         let name = format!("google.rpc.{name}");
         let mut all = super::schema::into_object(properties);
-        let required: Vec<String> = all.keys().cloned().filter(|name| name != "retry_delay").collect();
+        let required: Vec<String> = all.keys().filter(|name| *name != "retry_delay").cloned().collect();
         put(&mut all, "@type", json!({"const": format!("type.googleapis.com/{name}")}));
         let mut required = required;
         required.insert(0, "@type".to_owned());

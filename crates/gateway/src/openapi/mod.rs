@@ -63,7 +63,7 @@ pub fn openapi(pool: &DescriptorPool, info: &Info, contract: &dyn Contract) -> V
     for endpoint in &endpoints {
         let names = paths.parameters(endpoint);
         let operation = operation::operation(&source, endpoint, &names, &mut schemas);
-        paths.insert(endpoint, &names, operation);
+        paths.insert(endpoint, &names, &operation);
     }
 
     json!({
@@ -90,7 +90,7 @@ fn tags(source: &Source<'_>, endpoints: &[Endpoint]) -> Vec<Value> {
     for endpoint in endpoints {
         let service = endpoint.rpc.parent_service();
         let mut tag = Map::new();
-        put(&mut tag, "name", source.names.tag(&service));
+        put(&mut tag, "name", source.names.tag(service));
         if let Some(comment) = source.comments.of(&service.parent_file(), service.path()) {
             put(&mut tag, "description", comment);
         }

@@ -36,7 +36,7 @@ impl Names {
     pub(super) fn operation(&self, endpoint: &Endpoint) -> String {
         let method: &MethodDescriptor = &endpoint.rpc;
         let name = if self.ambiguous.contains(&format!("rpc {}", method.name())) {
-            format!("{}_{}", self.tag(&method.parent_service()), method.name())
+            format!("{}_{}", self.tag(method.parent_service()), method.name())
         } else {
             method.name().to_owned()
         };

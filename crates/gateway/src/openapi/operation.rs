@@ -22,7 +22,7 @@ pub(super) fn operation(
 
     let mut operation = Map::new();
     put(&mut operation, "operationId", source.names.operation(endpoint));
-    put(&mut operation, "tags", vec![source.names.tag(&service)]);
+    put(&mut operation, "tags", vec![source.names.tag(service)]);
     put(&mut operation, "summary", comments::summary(comment));
     put(&mut operation, "description", description.trim());
     put(&mut operation, "parameters", parameters::parameters(source, endpoint, names, schemas));

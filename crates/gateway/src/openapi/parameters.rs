@@ -139,6 +139,10 @@ impl Walk<'_, '_> {
         }
         let mut schema = into_object(self.schemas.field(field, Side::Request));
         schema.remove("description");
+        if matches!(&kind, Kind::Enum(desc) if desc.full_name() == "google.protobuf.NullValue") {
+            // Its name is text; only JSON has a null.
+            schema = into_object(json!({"type": "string", "enum": ["NULL_VALUE"]}));
+        }
         if well_known::is_json_text(&kind) {
             put(&mut parameter, "content", json!({"application/json": {"schema": schema}}));
         } else {

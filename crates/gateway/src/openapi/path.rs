@@ -30,7 +30,7 @@ impl Paths {
         self.shapes.entry(shape).or_insert_with(|| names(endpoint)).clone()
     }
 
-    pub(super) fn insert(&mut self, endpoint: &Endpoint, names: &[String], operation: Map<String, Value>) {
+    pub(super) fn insert(&mut self, endpoint: &Endpoint, names: &[String], operation: &Map<String, Value>) {
         let item = self.items.entry(write(endpoint, names)).or_default();
         let methods: &[&str] = match endpoint.http.as_str() {
             "*" => &ANY,

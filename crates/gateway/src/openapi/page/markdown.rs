@@ -18,27 +18,18 @@ pub(super) fn escaped(text: &str) -> String {
 
 /// Paragraphs and lists.
 pub(super) fn markdown(text: &str) -> String {
-    let mut out = String::new();
-    for block in text.split("\n\n").filter(|block| !block.trim().is_empty()) {
-        let mut paragraph = String::new();
-        let mut items = String::new();
-        for line in block.lines() {
-            match line.strip_prefix("- ") {
-                Some(item) => items.push_str(&format!("<li>{}</li>", inline(item))),
-                None => {
-                    paragraph.push_str(line);
-                    paragraph.push(' ');
-                }
-            }
-        }
-        if !paragraph.is_empty() {
-            out.push_str(&format!("<p>{}</p>", inline(paragraph.trim())));
-        }
-        if !items.is_empty() {
-            out.push_str(&format!("<ul>{items}</ul>"));
-        }
-    }
-    out
+    let blocks = text.split("\n\n").filter(|block| !block.trim().is_empty());
+    blocks.map(block).collect()
+}
+
+fn block(text: &str) -> String {
+    let (items, lines): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("- "));
+    let items = items.iter().filter_map(|item| item.strip_prefix("- "));
+    let items: String =
+        items.flat_map(|item| ["<li>".to_owned(), inline(item), "</li>".to_owned()]).collect();
+    let paragraph = lines.join(" ");
+    let paragraph = if paragraph.is_empty() { paragraph } else { format!("<p>{}</p>", inline(&paragraph)) };
+    if items.is_empty() { paragraph } else { format!("{paragraph}<ul>{items}</ul>") }
 }
 
 /// One line: `code` between backquotes, everything else as it is.

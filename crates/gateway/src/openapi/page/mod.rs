@@ -106,7 +106,7 @@ fn write(html: &mut String, document: &Value, settings: PageSettings<'_>) -> std
     html.push_str("<section>\n<h2 id=\"schemas\">Schemas</h2>\n");
     let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
     for (name, schema) in schemas.into_iter().flatten() {
-        write!(html, "<details class=\"schema\" id=\"schema-{0}\"><summary>{0}</summary>\n", escaped(name))?;
+        writeln!(html, "<details class=\"schema\" id=\"schema-{0}\"><summary>{0}</summary>", escaped(name))?;
         schema::write(html, schema)?;
         html.push_str("</details>\n");
     }
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn whatever_a_document_says_is_text() {
         let document = json!({
-            "info": {"title": "<b>", "version": "1", "description": "<script>alert(1)</script>"},
+            "info": {"title": "<title2>", "version": "1", "description": "<script>alert(1)</script>"},
             "tags": [{"name": "<i>", "description": "`<u>`"}],
             "paths": {"/v1/<x>/{a}": {"get": {
                 "operationId": "\"><img>", "tags": ["<i>"], "summary": "<s>", "description": "</details>",
@@ -157,9 +157,20 @@ mod tests {
             "components": {"schemas": {"<q>": {"type": "object", "properties": {"<k>": {"type": "string"}}}}},
         });
         let html = page(&document, PageSettings { document: "/d", base_url: "$B", token: "$T" }).html;
-        for hostile in
-            ["<b>", "<script>alert", "<i>", "<u>", "<img>", "<s>", "<x>", "<a>", "<t>", "<m>", "<q>", "<k>"]
-        {
+        for hostile in [
+            "<title2>",
+            "<script>alert",
+            "<i>",
+            "<u>",
+            "<img>",
+            "<s>",
+            "<x>",
+            "<a>",
+            "<t>",
+            "<m>",
+            "<q>",
+            "<k>",
+        ] {
             assert!(!html.contains(hostile), "{hostile}");
         }
         assert_eq!(html.matches("<script>").count(), 1);
