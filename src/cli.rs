@@ -27,6 +27,8 @@ pub enum Command {
     CopyStore(CopyArgs),
     /// Show the main job on an empty embedded database: a change made by a person reaches a data plane.
     Demo(DemoArgs),
+    /// Print the OpenAPI document of the REST API, as `/openapi.json` serves it.
+    Openapi,
 }
 
 #[derive(Debug, Subcommand)]

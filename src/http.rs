@@ -1,4 +1,4 @@
-//! What is served beside the RPCs: health, readiness, the JWKS; and what every request passes: a request id, a
+//! What is served beside the RPCs: health, readiness, the JWKS, what the API is like; and what every request passes: a request id, a
 //! span, one log line.
 
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::openapi;
+
 /// The header of request ids, both ways.
 const REQUEST_ID: &str = "x-request-id";
 const REQUEST_ID_MAX: usize = 128;
@@ -38,6 +40,7 @@ pub(crate) fn routes(db: Db, keys: Arc<SigningKeys>, shutdown: CancellationToken
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/.well-known/jwks.json", get(jwks))
+        .merge(openapi::routes())
         .with_state(Health { db, keys, shutdown })
 }
 

@@ -6,6 +6,7 @@ pub mod config;
 pub mod copy_store;
 pub mod demo;
 pub mod keys;
+pub mod openapi;
 pub mod rotate;
 pub mod sealed;
 pub mod server;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use agentrouter::cli::{Cli, Command};
 use agentrouter::config::{Config, ServeArgs, StoreConfig, environment};
 use agentrouter::server::Signals;
-use agentrouter::{copy_store, demo, keys, server, store, telemetry};
+use agentrouter::{copy_store, demo, keys, openapi, server, store, telemetry};
 use anyhow::Result;
 use clap::Parser;
 
@@ -39,6 +39,7 @@ async fn run(command: Command) -> Result<()> {
             keys::print(&copy_store::run(&args).await?)
         }
         Command::Demo(args) => demo::run(args).await,
+        Command::Openapi => keys::print(&openapi::text()),
     }
 }
 

@@ -15,6 +15,7 @@ mod deny;
 mod layers;
 mod lengths;
 mod migrations;
+mod openapi;
 mod paths;
 mod proto;
 mod test;
@@ -54,6 +55,12 @@ enum Task {
     /// Check that both engines have the same migrations and that none was edited
     Migrations {
         /// Record new migrations in the lock file
+        #[arg(long)]
+        write: bool,
+    },
+    /// Check that docs/openapi.json is the document of the protos
+    Openapi {
+        /// Write it
         #[arg(long)]
         write: bool,
     },
@@ -99,6 +106,8 @@ fn run(task: Task) -> Result<()> {
         Task::Lengths => lengths::check(),
         Task::Migrations { write: false } => migrations::check(),
         Task::Migrations { write: true } => migrations::write(),
+        Task::Openapi { write: false } => openapi::check(),
+        Task::Openapi { write: true } => openapi::write(),
         Task::Paths => paths::check(),
         Task::Proto { write: false, .. } => proto::check(),
         Task::Proto { write: true, accept_breaking } => proto::write(accept_breaking),

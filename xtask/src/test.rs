@@ -24,8 +24,8 @@ const SILENCE: Duration = Duration::from_mins(10);
 /// `AGENTROUTER_TEST_POSTGRES_BIN`, grpcurl in
 /// `AGENTROUTER_TEST_GRPCURL`, an OpenID Connect issuer in `AGENTROUTER_TEST_OIDC_PROVIDER`, a data plane in
 /// `AGENTROUTER_TEST_AIGW` and `AGENTROUTER_TEST_ENVOY`, the API server of Kubernetes in
-/// `AGENTROUTER_TEST_KUBE_APISERVER`, and the conformance suite of protobuf in
-/// `AGENTROUTER_TEST_PROTOBUF_CONFORMANCE`.
+/// `AGENTROUTER_TEST_KUBE_APISERVER`, the conformance suite of protobuf in
+/// `AGENTROUTER_TEST_PROTOBUF_CONFORMANCE`, and what judges the OpenAPI document in `AGENTROUTER_TEST_OPENAPI_CHECKS`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let grpcurl = Tool::Grpcurl.path()?;
     let kube_apiserver = Tool::KubeApiserver.path()?;
@@ -33,6 +33,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let aigw = Tool::Aigw.path()?;
     let envoy = Tool::Envoy.path()?;
     let protobuf_conformance = Tool::ProtobufConformance.path()?;
+    let openapi_checks = Tool::OpenapiChecks.path()?;
     let cluster = Cluster::start(Durability::None)?;
     let mut command = cargo();
     command.arg("test");
@@ -50,7 +51,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .env("AGENTROUTER_TEST_OIDC_PROVIDER", oidc_provider)
         .env("AGENTROUTER_TEST_AIGW", aigw)
         .env("AGENTROUTER_TEST_ENVOY", envoy)
-        .env("AGENTROUTER_TEST_PROTOBUF_CONFORMANCE", protobuf_conformance);
+        .env("AGENTROUTER_TEST_PROTOBUF_CONFORMANCE", protobuf_conformance)
+        .env("AGENTROUTER_TEST_OPENAPI_CHECKS", openapi_checks);
     let (totals, passed) = counted(&mut command)?;
     println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
     ensure!(passed, "cargo test failed");

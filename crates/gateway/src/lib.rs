@@ -23,9 +23,12 @@
 //! query and body say is appended to the request one after the other: protobuf
 //! merges messages that come in pieces.
 //!
+//! [`openapi`] tells of the same routes as an OpenAPI document, and [`page`] shows
+//! that to people.
+//!
 //! Not here, on purpose: authentication, limits on time and concurrency, request
 //! ids, CORS and compression (layers around this service), other protocols
-//! (gRPC itself, gRPC-Web, Connect), and the OpenAPI document.
+//! (gRPC itself, gRPC-Web, Connect), and serving the OpenAPI document.
 
 mod bind;
 mod body;
@@ -36,6 +39,7 @@ mod failure;
 mod grpc;
 mod headers;
 mod json;
+mod openapi;
 mod options;
 mod query;
 mod refusal;
@@ -52,6 +56,7 @@ mod wkt;
 pub use codec::{CodecError, ProtoJson, ReadOptions, WriteOptions};
 pub use error::{ErrorRenderer, http_status};
 pub use headers::HeaderPolicy;
+pub use openapi::{Contract, Header, Info, Page, PageSettings, Rules, Security, openapi, page};
 pub use options::Options;
 pub use refusal::Caller;
 pub use rule::{BuildError, RouteInfo, RuleError};

@@ -17,7 +17,7 @@ use crate::router::{RouteId, Router, RuleMethod};
 use crate::template::Template;
 use crate::wkt::WellKnown;
 
-const EXTENSION: &str = "google.api.http";
+pub(crate) const EXTENSION: &str = "google.api.http";
 const EXTENSION_NUMBER: u32 = 72_295_728;
 
 /// One route: an HTTP method and path template that reach an rpc.
@@ -138,7 +138,7 @@ pub(crate) fn routes(pool: &DescriptorPool, tables: &Tables) -> Result<(Vec<Rout
     }
 }
 
-fn rule(method: &MethodDescriptor, extension: &ExtensionDescriptor) -> Option<DynamicMessage> {
+pub(crate) fn rule(method: &MethodDescriptor, extension: &ExtensionDescriptor) -> Option<DynamicMessage> {
     let options = method.options();
     if !options.has_extension(extension) {
         return None;
@@ -263,7 +263,7 @@ fn route(
 }
 
 /// The HTTP method and the template of a rule.
-fn pattern(rule: &DynamicMessage) -> Option<(String, String)> {
+pub(crate) fn pattern(rule: &DynamicMessage) -> Option<(String, String)> {
     for kind in ["get", "put", "post", "delete", "patch"] {
         if rule.has_field_by_name(kind) {
             return Some((kind.to_ascii_uppercase(), string(rule, kind)));
@@ -274,7 +274,7 @@ fn pattern(rule: &DynamicMessage) -> Option<(String, String)> {
     Some((string(custom, "kind"), string(custom, "path")))
 }
 
-fn string(message: &DynamicMessage, field: &str) -> String {
+pub(crate) fn string(message: &DynamicMessage, field: &str) -> String {
     message.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 

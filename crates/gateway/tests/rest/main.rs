@@ -9,6 +9,7 @@ mod build;
 mod errors;
 mod headers;
 mod json;
+mod openapi;
 mod patch;
 mod paths;
 mod streams;
