@@ -22,9 +22,12 @@
 //! message in between. Requests are dynamic messages between text and wire; only
 //! `request`, `query` and what they call know that.
 //!
-//! Not here, on purpose: authentication, limits on time and concurrency, request
-//! ids, CORS and compression (layers around this service), other protocols
-//! (gRPC itself, gRPC-Web, Connect), and the OpenAPI document.
+//! [`Protocols`] stands in front of it where the same backend is called over
+//! gRPC, gRPC-Web and Connect, too, and hands it what is no rpc.
+//!
+//! Not here, on purpose: authentication, limits on concurrency, request ids and
+//! CORS (layers around this service), compression of REST answers, and the
+//! OpenAPI document.
 
 mod bind;
 mod body;
@@ -35,6 +38,7 @@ mod grpc;
 mod headers;
 mod json;
 mod options;
+mod protocol;
 mod query;
 mod request;
 mod response;
@@ -49,5 +53,6 @@ mod wkt;
 pub use error::{ErrorRenderer, http_status};
 pub use headers::HeaderPolicy;
 pub use options::Options;
+pub use protocol::{GetQuery, Protocol, ProtocolOptions, Protocols, Trailers};
 pub use rule::{BuildError, RouteInfo, RuleError};
 pub use transcoder::Transcoder;
