@@ -71,6 +71,13 @@ impl Splitter {
         self.rest.is_empty() && self.partial.is_empty()
     }
 
+    /// What has not arrived of the message that begins here, also where it was refused.
+    pub(super) fn missing(&self) -> usize {
+        let begun = if self.partial.is_empty() { &*self.rest } else { &*self.partial };
+        prefix(begun)
+            .map_or(0, |(_, length)| (PREFIX + length).saturating_sub(self.partial.len() + self.rest.len()))
+    }
+
     fn fill(&mut self, length: usize) {
         let missing = length.saturating_sub(self.partial.len()).min(self.rest.len());
         self.partial.extend_from_slice(&self.rest.split_to(missing));
@@ -120,13 +127,19 @@ impl Scanner {
             if self.begun == PREFIX
                 && let Some((flags, length)) = prefix(&self.prefix)
             {
-                check(flags)?;
-                check_length(length, self.limit)?;
                 self.begun = 0;
                 self.left = length;
+                // What this chunk has of the message, in case that it is refused.
+                let refused = check(flags).and_then(|()| check_length(length, self.limit));
+                refused.inspect_err(|_| self.left = length.saturating_sub(chunk.len()))?;
             }
         }
         Ok(())
+    }
+
+    /// What has not arrived of the last message, also where it was refused.
+    pub(super) fn missing(&self) -> usize {
+        self.left
     }
 
     /// Whether the last message that began has ended.
@@ -247,6 +260,7 @@ mod tests {
         let mut splitter = Splitter::new(1 << 20);
         splitter.push(Bytes::from_static(b"\0\0\x10\0\x01"));
         assert_eq!(splitter.next().expect_err("above the limit").code(), Code::ResourceExhausted);
+        assert_eq!(splitter.missing(), 0x10_0001);
 
         let mut splitter = Splitter::new(usize::MAX);
         splitter.push(Bytes::from_static(b"\0\xff\xff\xff\xffabc"));
@@ -255,7 +269,7 @@ mod tests {
 
         let mut scanner = Scanner::new(4);
         let refused = scanner.scan(b"\0\0\0\0\x05", |_| Ok(())).expect_err("above the limit");
-        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert_eq!((refused.code(), scanner.missing()), (Code::ResourceExhausted, 5));
     }
 
     /// A8 #92, A9 #98.

@@ -3,9 +3,11 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use prost_reflect::MessageDescriptor;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
@@ -15,9 +17,11 @@ use super::call::call;
 use super::classify::{Codec, Wire};
 use super::compression::{self, Encoding};
 use super::deadline::Deadline;
-use super::inbound::{Fault, Inbound, Incoming};
+use super::drain::{self, drain};
+use super::inbound::{Fault, How, Inbound, Incoming};
 use super::methods::Method;
 use super::{Shared, connect, text, trailers};
+use crate::failure::Failure;
 use crate::grpc::{STATUS, from_http, is_grpc};
 
 /// The headers in which a protocol names the encodings of messages.
@@ -43,7 +47,15 @@ impl Names {
     }
 }
 
-/// One call, as its headers have it.
+/// What the headers tell beside the protocol.
+#[derive(Debug)]
+struct Begun {
+    deadline: Deadline,
+    inbound: Inbound,
+    outbound: Outbound,
+}
+
+/// One call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Framed<'c> {
     pub(super) shared: &'c Shared,
@@ -59,57 +71,74 @@ impl Framed<'_> {
         B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         let answer_type = self.wire.answer_type(self.codec, request.headers());
-        match self.attempt(backend, request, &answer_type).await {
-            Ok(response) => response,
-            Err(status) => refusal(self.shared, self.wire, answer_type, &status),
-        }
+        let (mut parts, body) = request.into_parts();
+        let served = match self.begin(&mut parts.headers) {
+            Ok(begun) => self.attempt(backend, parts, body, begun, answer_type.clone()).await,
+            Err(status) => {
+                drain(&parts, body).await;
+                Err(status)
+            }
+        };
+        served.unwrap_or_else(|status| refusal(self.shared, self.wire, answer_type, &status))
+    }
+
+    /// Reads the headers.
+    fn begin(self, headers: &mut HeaderMap) -> Result<Begun, Status> {
+        let Self { shared, method, wire, codec } = self;
+        let deadline = if wire.is_connect() {
+            connect::check_version(headers)?;
+            Deadline::of_connect(headers)?
+        } else {
+            Deadline::of_grpc(headers)?
+        };
+        let names = Names::of(wire);
+        let encoding = Encoding::of_request(headers, &names.sent).map_err(|mut status| {
+            status.metadata_mut().as_mut().insert(names.accepted.clone(), compression::SPOKEN);
+            status
+        })?;
+        let json = |message: &MessageDescriptor| {
+            (codec == Codec::Json).then(|| (shared.codec.clone(), message.clone()))
+        };
+        let outbound = Outbound {
+            encoding: Encoding::accepted(headers, &names.accepted),
+            json: json(&method.output),
+            compress_from: shared.options.compress_from,
+        };
+        let limit = shared.options.max_message_bytes;
+        let inbound = Inbound { encoding, json: json(&method.input), limit };
+        Ok(Begun { deadline, inbound, outbound })
     }
 
     async fn attempt<B>(
         self,
         backend: B,
-        request: Request<Body>,
-        answer_type: &HeaderValue,
+        parts: Parts,
+        mut body: Body,
+        begun: Begun,
+        answer_type: HeaderValue,
     ) -> Result<Response<Body>, Status>
     where
         B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         let Self { shared, method, wire, .. } = self;
-        let (mut parts, body) = request.into_parts();
-        let deadline = if wire.is_connect() {
-            connect::check_version(&parts.headers)?;
-            Deadline::of_connect(&mut parts.headers)?
-        } else {
-            Deadline::of_grpc(&parts.headers)?
-        };
-        let names = Names::of(wire);
-        let encoding = Encoding::of_request(&parts.headers, &names.sent).map_err(|mut status| {
-            status.metadata_mut().as_mut().insert(names.accepted.clone(), compression::SPOKEN);
-            status
-        })?;
-        let is_json = self.codec == Codec::Json;
-        let json = |message: &prost_reflect::MessageDescriptor| {
-            is_json.then(|| (shared.codec.clone(), message.clone()))
-        };
-        let outbound = Outbound {
-            encoding: Encoding::accepted(&parts.headers, &names.accepted),
-            json: json(&method.output),
-            compress_from: shared.options.compress_from,
-        };
-        let inbound =
-            Inbound { encoding, json: json(&method.input), limit: shared.options.max_message_bytes };
-
-        let is_text = wire == Wire::GrpcWebText;
+        let Begun { deadline, inbound, outbound } = begun;
+        let how = How { is_text: wire == Wire::GrpcWebText, is_drained: drain::is_needed(&parts) };
         let fault = method.is_client_streaming.then(Fault::default);
         let body = match &fault {
-            Some(fault) => Body::new(Incoming::new(body, is_text, inbound, Fault::clone(fault))),
+            Some(fault) => Body::new(Incoming::new(body, how, inbound, Fault::clone(fault))),
             None => {
-                let message = deadline.limit(Incoming::single(body, is_text, inbound)).await??;
-                Body::new(Full::new(message))
+                let read = deadline.limit(Incoming::single(&mut body, how, inbound)).await;
+                match read.and_then(|message| message) {
+                    Ok(message) => Body::new(Full::new(message)),
+                    Err(status) => {
+                        drain(&parts, body).await;
+                        return Err(status);
+                    }
+                }
             }
         };
         let response = deadline.limit(call(backend, method, wire, &shared.headers, parts, body)).await?;
-        self.answer(response, outbound, deadline, fault, answer_type.clone(), &names.sent)
+        self.answer(response, outbound, deadline, fault, answer_type)
     }
 
     /// The backend's answer as the client reads it.
@@ -120,7 +149,6 @@ impl Framed<'_> {
         deadline: Deadline,
         fault: Option<Fault>,
         answer_type: HeaderValue,
-        encoding: &HeaderName,
     ) -> Result<Response<Body>, Status> {
         let Self { shared, wire, .. } = self;
         let (mut parts, body) = response.into_parts();
@@ -152,14 +180,14 @@ impl Framed<'_> {
             return Err(shared
                 .codec
                 .errors
-                .status(crate::failure::Failure::broken_backend("its content type is not gRPC's")));
+                .status(Failure::broken_backend("its content type is not gRPC's")));
         }
         if wire != Wire::Grpc {
             shared.headers.to_headers(&mut headers);
         }
         headers.insert(header::CONTENT_TYPE, answer_type);
         if let Some(used) = outbound.encoding {
-            headers.insert(encoding.clone(), used.header());
+            headers.insert(Names::of(wire).sent, used.header());
         }
         let body = Answer {
             source: Some(body),
@@ -204,7 +232,7 @@ fn ended(
     shared: &Shared,
     wire: Wire,
     answer_type: HeaderValue,
-    outcome: Result<http::HeaderMap, Status>,
+    outcome: Result<HeaderMap, Status>,
 ) -> Response<Body> {
     let end: Bytes = if wire.is_connect() {
         connect::end_of_stream(&shared.codec, outcome)

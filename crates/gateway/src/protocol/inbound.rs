@@ -14,6 +14,7 @@ use tonic::body::Body;
 
 use super::codec::JsonCodec;
 use super::compression::Encoding;
+use super::drain::Rest;
 use super::envelope::{self, COMPRESSED, Envelope, Scanner, Splitter, check_flags};
 use super::text::Base64Stream;
 
@@ -72,6 +73,9 @@ pub(super) struct Incoming {
     reader: Reader,
     inbound: Inbound,
     fault: Fault,
+    is_drained: bool,
+    /// A message that is refused.
+    rest: Option<Rest>,
     ended: bool,
 }
 
@@ -82,25 +86,54 @@ enum Reader {
     Split(Splitter),
 }
 
+impl Reader {
+    /// What has not arrived of the message that was read last.
+    fn missing(&self) -> usize {
+        match self {
+            Self::Scan(scanner) => scanner.missing(),
+            Self::Split(splitter) => splitter.missing(),
+        }
+    }
+}
+
+/// How the body arrives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    /// In base64.
+    pub(super) is_text: bool,
+    /// A message that is refused shall be read.
+    pub(super) is_drained: bool,
+}
+
 impl Incoming {
-    pub(super) fn new(source: Body, is_text: bool, inbound: Inbound, fault: Fault) -> Self {
+    pub(super) fn new(source: Body, how: How, inbound: Inbound, fault: Fault) -> Self {
         let reader = if inbound.is_verbatim() {
             Reader::Scan(Scanner::new(inbound.limit))
         } else {
             Reader::Split(Splitter::new(inbound.limit))
         };
-        let text = is_text.then(Base64Stream::default);
-        Self { source, text, reader, inbound, fault, ended: false }
+        Self::reading(source, how, reader, inbound, fault)
     }
 
-    /// The only message of a call that has one.
-    pub(super) async fn single(source: Body, is_text: bool, inbound: Inbound) -> Result<Bytes, Status> {
+    fn reading(source: Body, how: How, reader: Reader, inbound: Inbound, fault: Fault) -> Self {
+        let text = how.is_text.then(Base64Stream::default);
+        let is_drained = how.is_drained;
+        Self { source, text, reader, inbound, fault, is_drained, rest: None, ended: false }
+    }
+
+    /// The only message of a call that has one. Leaves in `source` what was not read.
+    pub(super) async fn single(source: &mut Body, how: How, inbound: Inbound) -> Result<Bytes, Status> {
         let reader = Reader::Split(Splitter::new(inbound.limit));
-        let text = is_text.then(Base64Stream::default);
-        let mut incoming = Self { source, text, reader, inbound, fault: Fault::default(), ended: false };
+        let mut incoming = Self::reading(std::mem::take(source), how, reader, inbound, Fault::default());
+        let message = incoming.only().await;
+        *source = incoming.source;
+        message
+    }
+
+    async fn only(&mut self) -> Result<Bytes, Status> {
         let missing = || Status::unimplemented("the call has no message, and needs one");
-        let message = incoming.next().await.ok_or_else(missing)??;
-        match incoming.next().await {
+        let message = self.next().await.ok_or_else(missing)??;
+        match self.next().await {
             None => Ok(message),
             Some(Err(status)) => Err(status),
             Some(Ok(_)) => Err(Status::unimplemented("the call has more than one message")),
@@ -115,20 +148,25 @@ impl Incoming {
         if self.ended {
             return Poll::Ready(None);
         }
-        let data = ready!(self.poll_good_data(context));
-        match data {
-            Ok(Some(data)) => Poll::Ready(Some(Ok(data))),
-            Ok(None) => {
-                self.ended = true;
-                Poll::Ready(None)
-            }
-            Err(status) => {
-                self.ended = true;
-                // The first one stays.
-                let _ = self.fault.set(status.clone());
-                Poll::Ready(Some(Err(status)))
+        if self.rest.is_none() {
+            match ready!(self.poll_good_data(context)) {
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
+                Ok(None) => {
+                    self.ended = true;
+                    return Poll::Ready(None);
+                }
+                Err(status) => {
+                    let left = if self.is_drained { self.reader.missing() } else { 0 };
+                    self.rest = Some(Rest::new(status, left));
+                }
             }
         }
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        let status = ready!(rest.poll(&mut self.source, context));
+        self.ended = true;
+        // The first one stays.
+        let _ = self.fault.set(status.clone());
+        Poll::Ready(Some(Err(status)))
     }
 
     fn poll_good_data(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {

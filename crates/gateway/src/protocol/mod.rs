@@ -7,7 +7,8 @@
 //!
 //! | stage | module | in, out |
 //! |---|---|---|
-//! | tell protocols apart | `classify`, `methods`, `refused` | request, protocol and rpc |
+//! | tell protocols apart | `classify`, `methods` | request, protocol and rpc |
+//! | refuse what is no call | `refused`, `drain` | request, error in its protocol |
 //! | read | `inbound`, `envelope`, `text`, `compression`, `codec` | body, gRPC frames |
 //! | call | `call`, `deadline` | frames and metadata, gRPC answer |
 //! | answer | `answer`, `trailers`, `connect::error` | gRPC answer, body and ending |
@@ -23,6 +24,7 @@ mod codec;
 mod compression;
 mod connect;
 mod deadline;
+mod drain;
 mod envelope;
 mod framed;
 mod inbound;
@@ -142,8 +144,12 @@ where
                     || connect::is_named(request.headers())
                     || classify::is_proto(request.headers()) =>
             {
-                let response = refused::unknown_method(&self.shared, wire, request.headers());
-                Box::pin(std::future::ready(Ok(response)))
+                let shared = Arc::clone(&self.shared);
+                Box::pin(async move {
+                    let (parts, body) = request.into_parts();
+                    drain::drain(&parts, Body::new(body)).await;
+                    Ok(refused::unknown_method(&shared, wire, &parts.headers))
+                })
             }
             _ => {
                 request.extensions_mut().insert(Protocol::Rest);
@@ -167,7 +173,11 @@ impl Shared {
                 without_body(Unary { shared: self, method }.get(backend, request).await)
             }
             HttpMethod::OPTIONS => refused::options(method),
-            _ => refused::wrong_verb(self, method, request.headers()),
+            _ => {
+                let (parts, body) = request.into_parts();
+                drain::drain(&parts, body).await;
+                refused::wrong_verb(self, method, &parts.headers)
+            }
         }
     }
 
@@ -176,16 +186,20 @@ impl Shared {
         B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         let content_type = ContentType::of(request.headers());
-        let (Some(wire), Some(codec)) = (content_type.wire, content_type.codec) else {
-            return refused::wrong_type(self, method, request.headers());
-        };
-        match wire {
-            Wire::ConnectUnary if method.is_unary() => {
+        match (content_type.wire, content_type.codec) {
+            (Some(Wire::ConnectUnary), Some(codec)) if method.is_unary() => {
                 Unary { shared: self, method }.post(backend, codec, request).await
             }
-            Wire::ConnectStream if method.is_unary() => refused::wrong_type(self, method, request.headers()),
-            Wire::ConnectUnary => refused::wrong_type(self, method, request.headers()),
-            _ => Framed { shared: self, method, wire, codec }.serve(backend, request).await,
+            (Some(wire), Some(codec))
+                if !wire.is_connect() || (wire == Wire::ConnectStream && !method.is_unary()) =>
+            {
+                Framed { shared: self, method, wire, codec }.serve(backend, request).await
+            }
+            _ => {
+                let (parts, body) = request.into_parts();
+                drain::drain(&parts, body).await;
+                refused::wrong_type(self, method, &parts.headers)
+            }
         }
     }
 }

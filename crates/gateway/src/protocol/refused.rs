@@ -1,7 +1,9 @@
 //! Answers to requests that are no call of any rpc, in the protocol of the caller.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
+use http_body_util::Full;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -10,6 +12,7 @@ use super::methods::Method;
 use super::{Shared, connect, framed};
 use crate::options::ACCEPT_POST;
 
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const UNARY_TYPES: HeaderValue = HeaderValue::from_static(
     "application/proto, application/json, application/grpc, application/grpc+proto, application/grpc+json, \
      application/grpc-web, application/grpc-web+proto, application/grpc-web+json, application/grpc-web-text, \
@@ -36,7 +39,7 @@ pub(super) fn unknown_method(shared: &Shared, wire: Wire, headers: &HeaderMap) -
 /// The rpc cannot be called by this HTTP method.
 pub(super) fn wrong_verb(shared: &Shared, method: &Method, headers: &HeaderMap) -> Response<Body> {
     let status = Status::unimplemented("this rpc cannot be called by this HTTP method");
-    let mut response = by_http(shared, StatusCode::METHOD_NOT_ALLOWED, headers, status);
+    let mut response = by_http(shared, StatusCode::METHOD_NOT_ALLOWED, headers, &status);
     response.headers_mut().insert(header::ALLOW, allow(method));
     response
 }
@@ -52,7 +55,7 @@ pub(super) fn options(method: &Method) -> Response<Body> {
 /// Messages of this type cannot be read, or not by this rpc.
 pub(super) fn wrong_type(shared: &Shared, method: &Method, headers: &HeaderMap) -> Response<Body> {
     let status = Status::unimplemented("this rpc does not read this content type");
-    let mut response = by_http(shared, StatusCode::UNSUPPORTED_MEDIA_TYPE, headers, status);
+    let mut response = by_http(shared, StatusCode::UNSUPPORTED_MEDIA_TYPE, headers, &status);
     let types = if method.is_unary() { UNARY_TYPES } else { STREAM_TYPES };
     response.headers_mut().insert(ACCEPT_POST, types);
     response
@@ -71,10 +74,17 @@ fn allow(method: &Method) -> HeaderValue {
 }
 
 /// An error that has an HTTP status of its own.
-fn by_http(shared: &Shared, http: StatusCode, headers: &HeaderMap, status: Status) -> Response<Body> {
+fn by_http(shared: &Shared, http: StatusCode, headers: &HeaderMap, status: &Status) -> Response<Body> {
     let mut response = match ContentType::of(headers).wire {
         Some(wire) if !wire.is_connect() => {
-            framed::refusal(shared, wire, wire.answer_type(Codec::Proto, headers), &status)
+            framed::refusal(shared, wire, wire.answer_type(Codec::Proto, headers), status)
+        }
+        // Nothing that calls rpcs.
+        None if http == StatusCode::UNSUPPORTED_MEDIA_TYPE && !connect::is_named(headers) => {
+            let text = Full::new(Bytes::copy_from_slice(status.message().as_bytes()));
+            let mut response = Response::new(Body::new(text));
+            response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
+            response
         }
         // What a Connect client makes of such an HTTP status by itself.
         _ => connect::response(&shared.codec, &Status::unknown(status.message())),

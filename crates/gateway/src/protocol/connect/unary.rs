@@ -16,12 +16,14 @@ use tower::Service;
 use super::get::{Query, QueryError};
 use super::{check_version, error};
 use crate::body;
+use crate::failure::Failure;
 use crate::grpc::Reply;
 use crate::protocol::answer::Outbound;
 use crate::protocol::call::{GetQuery, Prefixed, call};
 use crate::protocol::classify::{Codec, Wire};
 use crate::protocol::compression::{self, Encoding};
 use crate::protocol::deadline::Deadline;
+use crate::protocol::drain::drain;
 use crate::protocol::envelope::{check_length, prefix_for};
 use crate::protocol::inbound::Inbound;
 use crate::protocol::methods::Method;
@@ -55,35 +57,36 @@ impl Unary<'_> {
     where
         B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
-        let (parts, body) = request.into_parts();
-        let served = self.read_and_call(backend, codec, parts, body).await;
+        let (mut parts, body) = request.into_parts();
+        let served = match self.begin(&mut parts.headers, &body) {
+            Ok((deadline, encoding)) => {
+                let read = deadline.limit(body::read(body, self.shared.options.max_message_bytes)).await;
+                match read.and_then(|read| read.map_err(without_details)) {
+                    Ok(message) => {
+                        self.call(backend, Received { codec, encoding, message }, parts, deadline).await
+                    }
+                    Err(status) => Err(status),
+                }
+            }
+            Err(status) => {
+                drain(&parts, body).await;
+                Err(status)
+            }
+        };
         served.unwrap_or_else(|status| error::response(&self.shared.codec, &status))
     }
 
-    async fn read_and_call<B>(
-        self,
-        backend: B,
-        codec: Codec,
-        mut parts: Parts,
-        body: Body,
-    ) -> Result<Response<Body>, Status>
-    where
-        B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    {
-        let limit = self.shared.options.max_message_bytes;
-        check_version(&parts.headers)?;
-        let deadline = Deadline::of_connect(&mut parts.headers)?;
-        let encoding =
-            Encoding::of_request(&parts.headers, &header::CONTENT_ENCODING).map_err(|mut status| {
-                status.metadata_mut().as_mut().insert(header::ACCEPT_ENCODING, compression::SPOKEN);
-                status
-            })?;
-        check_length(usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX), limit)?;
-        let message = deadline.limit(body::read(body, limit)).await?.map_err(|failure| {
-            let inner = failure.into_inner();
-            Status::new(inner.code, inner.message)
+    /// Reads the headers.
+    fn begin(self, headers: &mut HeaderMap, body: &Body) -> Result<(Deadline, Option<Encoding>), Status> {
+        check_version(headers)?;
+        let deadline = Deadline::of_connect(headers)?;
+        let encoding = Encoding::of_request(headers, &header::CONTENT_ENCODING).map_err(|mut status| {
+            status.metadata_mut().as_mut().insert(header::ACCEPT_ENCODING, compression::SPOKEN);
+            status
         })?;
-        self.call(backend, Received { codec, encoding, message }, parts, deadline).await
+        let length = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        check_length(length, self.shared.options.max_message_bytes)?;
+        Ok((deadline, encoding))
     }
 
     /// Serves a call by GET.
@@ -182,4 +185,10 @@ impl Unary<'_> {
         *response.headers_mut() = headers;
         Ok(response)
     }
+}
+
+/// A failure of the request as a whole: its code says it all.
+fn without_details(failure: Failure) -> Status {
+    let inner = failure.into_inner();
+    Status::new(inner.code, inner.message)
 }
