@@ -58,10 +58,10 @@ pub(crate) fn status(error: Error, seen: Option<&RequestInfo>, metadata: Metadat
 fn metadata(headers: &[Header]) -> Result<MetadataMap, Status> {
     let mut map = HeaderMap::new();
     for header in headers {
-        let bad = |_| Status::internal(format!("the header `{}` cannot be sent", header.name));
-        let name: HeaderName = header.name.parse().map_err(|_| bad(()))?;
+        let bad = || Status::internal(format!("the header `{}` cannot be sent", header.name));
+        let name: HeaderName = header.name.parse().map_err(|_| bad())?;
         for value in &header.value {
-            map.append(name.clone(), value.parse().map_err(|_| bad(()))?);
+            map.append(name.clone(), value.parse().map_err(|_| bad())?);
         }
     }
     Ok(MetadataMap::from_headers(map))

@@ -66,10 +66,11 @@ impl Server {
             connections.spawn(async move {
                 match tls {
                     None => connection(stream, protocols).await,
-                    Some(tls) => match tls.accept(stream).await {
-                        Ok(stream) => connection(stream, protocols).await,
-                        Err(_) => {}
-                    },
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            connection(stream, protocols).await;
+                        }
+                    }
                 }
             });
         }

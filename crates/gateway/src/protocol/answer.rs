@@ -133,7 +133,7 @@ impl Answer {
             if let Some(timer) = &mut self.timer
                 && timer.as_mut().poll(context).is_ready()
             {
-                return Poll::Ready(self.end(End::Failed(deadline::exceeded())));
+                return Poll::Ready(Some(self.end(End::Failed(deadline::exceeded()))));
             }
             let end = match ready!(Pin::new(source).poll_frame(context)) {
                 None => End::Failed(trailers::without_status()),
@@ -145,12 +145,12 @@ impl Answer {
                     Err(frame) => End::Trailers(frame.into_trailers().unwrap_or_default()),
                 },
             };
-            return Poll::Ready(self.end(end));
+            return Poll::Ready(Some(self.end(end)));
         }
     }
 
     /// The last frame.
-    fn end(&mut self, end: End) -> Option<Frame<Bytes>> {
+    fn end(&mut self, end: End) -> Frame<Bytes> {
         self.source = None;
         let fault = self.fault.as_ref().and_then(|fault| fault.get());
         let end = fault.map_or(end, |fault| End::Failed(fault.clone()));
@@ -163,7 +163,7 @@ impl Answer {
                     trailers::outcome(block)
                 }
             };
-            return Some(Frame::data(connect::end_of_stream(codec, outcome)));
+            return Frame::data(connect::end_of_stream(codec, outcome));
         }
         block.extend(match end {
             End::Trailers(trailers) => trailers,
@@ -171,9 +171,9 @@ impl Answer {
         });
         if matches!(self.ending, Ending::Grpc) {
             trailers::guard(&mut block);
-            return Some(Frame::trailers(block));
+            return Frame::trailers(block);
         }
-        Some(Frame::data(self.written(trailers::web_envelope(&block))))
+        Frame::data(self.written(trailers::web_envelope(&block)))
     }
 
     fn written(&self, data: Bytes) -> Bytes {

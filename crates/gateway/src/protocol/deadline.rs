@@ -92,7 +92,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn timeouts_are_parsed_strictly_and_saturate() {
         for (text, expected) in [
-            ("1H", Some(Duration::from_secs(3600))),
+            ("1H", Some(Duration::from_hours(1))),
             ("250m", Some(Duration::from_millis(250))),
             ("99999999n", Some(Duration::from_nanos(99_999_999))),
             ("99999999H", Some(Duration::from_nanos(u64::MAX))),

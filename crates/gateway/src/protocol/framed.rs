@@ -124,16 +124,15 @@ impl Framed<'_> {
         let Begun { deadline, inbound, outbound } = begun;
         let how = How { is_text: wire == Wire::GrpcWebText, is_drained: drain::is_needed(&parts) };
         let fault = method.is_client_streaming.then(Fault::default);
-        let body = match &fault {
-            Some(fault) => Body::new(Incoming::new(body, how, inbound, Fault::clone(fault))),
-            None => {
-                let read = deadline.limit(Incoming::single(&mut body, how, inbound)).await;
-                match read.and_then(|message| message) {
-                    Ok(message) => Body::new(Full::new(message)),
-                    Err(status) => {
-                        drain(&parts, body).await;
-                        return Err(status);
-                    }
+        let body = if let Some(fault) = &fault {
+            Body::new(Incoming::new(body, how, inbound, Fault::clone(fault)))
+        } else {
+            let read = deadline.limit(Incoming::single(&mut body, how, inbound)).await;
+            match read.and_then(|message| message) {
+                Ok(message) => Body::new(Full::new(message)),
+                Err(status) => {
+                    drain(&parts, body).await;
+                    return Err(status);
                 }
             }
         };

@@ -178,7 +178,7 @@ impl Incoming {
             }
             let data = match ready!(Pin::new(&mut self.source).poll_frame(context)) {
                 None => return Poll::Ready(self.check_end().map(|()| None)),
-                Some(Err(error)) => return Poll::Ready(Err(interrupted(error))),
+                Some(Err(error)) => return Poll::Ready(Err(interrupted(&error))),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,
                     // Nobody reads what a client sends behind its messages.
@@ -228,8 +228,8 @@ impl http_body::Body for Incoming {
 }
 
 /// A layer outside may have a limit of its own; anything else is a client that went away.
-pub(super) fn interrupted(error: Status) -> Status {
-    let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+fn interrupted(error: &Status) -> Status {
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(inner) = source {
         if inner.is::<LengthLimitError>() {
             return Status::resource_exhausted("the request is too large");
