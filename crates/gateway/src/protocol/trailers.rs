@@ -77,8 +77,9 @@ pub(super) fn guard(trailers: &mut HeaderMap) {
         && let Some(message) = trailers.get(MESSAGE)
     {
         let message: String = percent_decoded(message.as_bytes()).chars().take(MESSAGE_MAX).collect();
-        let short = of_status(&Status::unknown(message)).remove(MESSAGE);
-        trailers.extend(short.map(|short| (MESSAGE, short)));
+        if let Some(short) = of_status(&Status::unknown(message)).remove(MESSAGE) {
+            trailers.insert(MESSAGE, short);
+        }
     }
 }
 
