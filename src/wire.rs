@@ -1,6 +1,5 @@
 //! The composition root: stores, services, protocols, one router.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use agentrouter_api::audit::audit_service_server::AuditServiceServer;
@@ -15,7 +14,7 @@ use agentrouter_api::workspaces::workspaces_service_server::WorkspacesServiceSer
 use agentrouter_api::{DESCRIPTOR_POOL, FILE_DESCRIPTOR_SET};
 use agentrouter_audit::Audit;
 use agentrouter_configurator::{Configurator, FULL_SYNCS_PER_SECOND, Presence};
-use agentrouter_gateway::{Options, Transcoder};
+use agentrouter_gateway::{Options, ProtocolOptions, Protocols, Transcoder};
 use agentrouter_identity::{Authenticator, Issuers, KeyUsage, SigningKeys};
 use agentrouter_projects::Projects;
 use agentrouter_providers::{McpProfiles, McpServers, Providers};
@@ -27,8 +26,7 @@ use anyhow::{Context, Result, anyhow};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::Response;
+use prost_reflect::DescriptorPool;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
@@ -105,20 +103,13 @@ pub(crate) async fn wire(
     let grpc = observe.layer(enforce.layer(services.routes()));
     // People paste curl lines without a content type, and every call needs a bearer token anyway.
     let options = Options { form_type_is_json: true, ..Options::default() };
-    let rest = Transcoder::with_options(&DESCRIPTOR_POOL, grpc.clone(), options).context("REST routes")?;
+    let rest = Transcoder::with_options(&DESCRIPTOR_POOL, grpc, options).context("REST routes")?;
     let at_edge = crate::edge::layer(edge, &rest, &policies);
-    let grpc = tonic_web::GrpcWebLayer::new().layer(grpc);
-
+    let protocols = Protocols::new(&callable()?, rest, ProtocolOptions::default());
     let protocols = tower::service_fn(move |request: Request| {
-        let (grpc, rest) = (grpc.clone(), rest.clone());
+        let answer = protocols.clone().oneshot(request.map(tonic::body::Body::new));
         async move {
-            let request = request.map(tonic::body::Body::new);
-            let response = if is_grpc(&request) {
-                grpc.oneshot(request).await.map(|response| response.map(Body::new))
-            } else {
-                rest.oneshot(request).await.map(|response| response.map(Body::new))
-            };
-            Ok::<Response, Infallible>(response.unwrap_or_else(|never: Infallible| match never {}))
+            answer.await.map(|response: axum::http::Response<tonic::body::Body>| response.map(Body::new))
         }
     });
     let router = http::routes(deps.db.clone(), keys, shutdown.clone()).fallback_service(protocols).layer((
@@ -131,7 +122,15 @@ pub(crate) async fn wire(
     Ok(Wired { router, presence, status_watch, key_usage, health, authenticator })
 }
 
-/// Whether a request speaks gRPC or gRPC-Web, by its content type.
-fn is_grpc<B>(request: &axum::http::Request<B>) -> bool {
-    request.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+/// The descriptors of everything that can be called: ours, and the services that came with a library.
+fn callable() -> Result<DescriptorPool> {
+    let mut pool = DESCRIPTOR_POOL.clone();
+    for set in [
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ] {
+        pool.decode_file_descriptor_set(set).context("the descriptors of a library")?;
+    }
+    Ok(pool)
 }

@@ -115,6 +115,6 @@ async fn grpc_web_is_served(db: TestDb) {
     assert_eq!(response.headers()["content-type"], "application/grpc-web+proto");
     let body = response.bytes().await.unwrap();
     let text = String::from_utf8_lossy(&body);
-    assert!(text.contains("default") && text.contains("grpc-status:0"), "{text:?}");
+    assert!(text.contains("default") && text.contains("grpc-status: 0"), "{text:?}");
     server.stop().await;
 }

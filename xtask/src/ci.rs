@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 
 use crate::process::{cargo, run as run_command};
-use crate::{behaviours, deny, layers, lengths, migrations, paths, proto, test, tools};
+use crate::{behaviours, conformance, deny, layers, lengths, migrations, paths, proto, test, tools};
 
 type Stage = (&'static str, fn() -> Result<()>);
 
@@ -22,6 +22,7 @@ const STAGES: &[Stage] = &[
     ("deny", deny::check),
     ("clippy", clippy),
     ("doc", doc),
+    ("conformance", || conformance::connect(&[])),
     ("test", || test::run(&["--locked".to_owned(), "--no-fail-fast".to_owned()])),
 ];
 

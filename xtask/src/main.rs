@@ -11,6 +11,7 @@
 mod behaviours;
 mod chaos;
 mod ci;
+mod conformance;
 mod deny;
 mod layers;
 mod lengths;
@@ -45,6 +46,11 @@ enum Task {
         /// Stages to run, in the order of a full run
         #[arg(value_parser = ci::stage_names())]
         stages: Vec<String>,
+    },
+    /// Run a conformance suite of others
+    Conformance {
+        #[command(subcommand)]
+        suite: conformance::Suite,
     },
     /// Check bans, licences and sources of the dependencies
     Deny,
@@ -101,6 +107,7 @@ fn run(task: Task) -> Result<()> {
         Task::Behaviours => behaviours::check(),
         Task::Chaos(chaos) => chaos::run(chaos),
         Task::Ci { stages } => ci::run(&stages),
+        Task::Conformance { suite } => conformance::run(&suite),
         Task::Deny => deny::check(),
         Task::Layers => layers::check(),
         Task::Lengths => lengths::check(),

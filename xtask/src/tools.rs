@@ -34,6 +34,8 @@ pub(crate) enum Tool {
     Aigw,
     Buf,
     CargoDeny,
+    /// The runner of the Connect project's conformance suite.
+    ConnectConformance,
     /// The proxy that Agent Router runs.
     Envoy,
     Grpcurl,
@@ -48,10 +50,11 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Aigw,
         Self::Buf,
         Self::CargoDeny,
+        Self::ConnectConformance,
         Self::Envoy,
         Self::Grpcurl,
         Self::KubeApiserver,
@@ -65,6 +68,7 @@ impl Tool {
             Self::Aigw => "aigw",
             Self::Buf => "buf",
             Self::CargoDeny => "cargo-deny",
+            Self::ConnectConformance => "connectconformance",
             Self::Envoy => "envoy",
             Self::Grpcurl => "grpcurl",
             Self::KubeApiserver => "kube-apiserver",
@@ -79,6 +83,7 @@ impl Tool {
             Self::Aigw => "0.1.0a7",
             Self::Buf => "1.75.0",
             Self::CargoDeny => "0.20.2",
+            Self::ConnectConformance => "1.0.5",
             Self::Envoy => "1.39.3",
             Self::Grpcurl => "1.9.4",
             // That of Kubernetes in its go.mod, and a number of ours: raise it where main.go changes.
@@ -96,6 +101,7 @@ impl Tool {
             Self::Aigw => "theagentrouter_local_gateway/bin/aigw",
             Self::Buf => "node_modules/.bin/buf",
             Self::CargoDeny => "bin/cargo-deny",
+            Self::ConnectConformance => "connectconformance",
             Self::Envoy => "envoy/_bin/envoy",
             Self::Grpcurl => "grpcurl",
             Self::KubeApiserver => "kube-apiserver",
@@ -138,12 +144,10 @@ impl Tool {
                     ]))?;
                 Ok(fs::remove_dir_all(target)?)
             }
-            Self::Grpcurl => run(Command::new("go")
-                .arg("install")
-                .arg(format!("github.com/fullstorydev/grpcurl/cmd/grpcurl@v{version}"))
-                .current_dir(folder)
-                .env("GOBIN", folder))
-            .context("grpcurl needs Go"),
+            Self::ConnectConformance => {
+                go_install(folder, "connectrpc.com/conformance/cmd/connectconformance", version)
+            }
+            Self::Grpcurl => go_install(folder, "github.com/fullstorydev/grpcurl/cmd/grpcurl", version),
             Self::KubeApiserver => go_build(folder, &KUBE_APISERVER),
         }
     }
@@ -176,6 +180,16 @@ impl Tool {
         println!("installed {label} in {:.0?}", started.elapsed());
         Ok(program)
     }
+}
+
+/// Installs a Go program that its own module can build.
+fn go_install(folder: &Path, package: &str, version: &str) -> Result<()> {
+    run(Command::new("go")
+        .arg("install")
+        .arg(format!("{package}@v{version}"))
+        .current_dir(folder)
+        .env("GOBIN", folder))
+    .with_context(|| format!("{package} needs Go"))
 }
 
 /// Builds a Go program from its sources, each with its name. Minutes for a large one; Go keeps what it compiled.
@@ -233,9 +247,9 @@ fn pip_install(folder: &Path, packages: &[&str]) -> Result<()> {
 /// Installs everything that the other tasks use.
 pub(crate) fn install_all() -> Result<()> {
     for tool in Tool::ALL {
-        println!("{:<14} {:<8} {}", tool.name(), tool.version(), tool.path()?.display());
+        println!("{:<18} {:<8} {}", tool.name(), tool.version(), tool.path()?.display());
     }
-    println!("{:<14} {:<8} {}", "postgresql", "", postgres::binaries()?.display());
+    println!("{:<18} {:<8} {}", "postgresql", "", postgres::binaries()?.display());
     Ok(())
 }
 

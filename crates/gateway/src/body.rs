@@ -84,15 +84,18 @@ where
 /// `application/json`, with no charset or with UTF-8.
 fn is_json(content_type: &HeaderValue) -> bool {
     let Ok(text) = content_type.to_str() else { return false };
-    let mut parts = text.split(';');
-    let is_json = parts.next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"));
-    is_json
-        && parts.all(|parameter| match parameter.split_once('=') {
-            Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-                value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-            }
-            _ => true,
-        })
+    let (media, parameters) = text.split_once(';').unwrap_or((text, ""));
+    media.trim().eq_ignore_ascii_case("application/json") && is_utf8(parameters)
+}
+
+/// Whether the parameters of a content type name no charset but UTF-8.
+pub(crate) fn is_utf8(parameters: &str) -> bool {
+    parameters.split(';').all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    })
 }
 
 fn too_large(limit: usize) -> Failure {

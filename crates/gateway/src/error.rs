@@ -7,10 +7,12 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
+use prost::Message as _;
 use prost_reflect::DescriptorPool;
 use prost_types::Any;
 use tonic::Code;
 use tonic::body::Body;
+use tonic::metadata::MetadataMap;
 use tonic_types::pb;
 
 use crate::failure::{Failure, Inner, Origin, Violation};
@@ -123,6 +125,20 @@ impl ErrorRenderer {
             headers.entry(header::WWW_AUTHENTICATE).or_insert_with(|| challenge.clone());
         }
         response
+    }
+
+    /// The error as gRPC tells it.
+    pub(crate) fn status(&self, failure: Failure) -> tonic::Status {
+        let inner = failure.into_inner();
+        let details = self.details(&inner);
+        let metadata = MetadataMap::from_headers(inner.headers);
+        let code = i32::from(inner.code);
+        let details = if details.is_empty() {
+            Bytes::new()
+        } else {
+            pb::Status { code, message: inner.message.clone(), details }.encode_to_vec().into()
+        };
+        tonic::Status::with_details_and_metadata(inner.code, inner.message, details, metadata)
     }
 
     /// The error as the JSON of `google.rpc.Status`, for an answer under way.

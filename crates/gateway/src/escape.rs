@@ -34,9 +34,17 @@ impl EscapeError {
 }
 
 pub(crate) fn decode(text: &str, how: Decode) -> Result<Cow<'_, str>, EscapeError> {
+    match decode_bytes(text, how)? {
+        // Nothing was decoded.
+        Cow::Borrowed(_) => Ok(Cow::Borrowed(text)),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| EscapeError::NotUtf8),
+    }
+}
+
+pub(crate) fn decode_bytes(text: &str, how: Decode) -> Result<Cow<'_, [u8]>, EscapeError> {
     let plus_is_space = how == Decode::Form;
     if !text.bytes().any(|byte| byte == b'%' || (plus_is_space && byte == b'+')) {
-        return Ok(Cow::Borrowed(text));
+        return Ok(Cow::Borrowed(text.as_bytes()));
     }
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -58,7 +66,7 @@ pub(crate) fn decode(text: &str, how: Decode) -> Result<Cow<'_, str>, EscapeErro
         }
         rest = tail;
     }
-    String::from_utf8(out).map(Cow::Owned).map_err(|_| EscapeError::NotUtf8)
+    Ok(Cow::Owned(out))
 }
 
 /// Brings a path segment into the form literals are compared in: escapes of

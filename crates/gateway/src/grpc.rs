@@ -15,14 +15,15 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt as _};
 
 use crate::failure::Failure;
+use crate::protocol::take_trailers;
 use crate::rule::Route;
 
-const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
-const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+pub(crate) const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+pub(crate) const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// Compressed flag and length in front of every message.
 pub(crate) const PREFIX: usize = 5;
@@ -95,10 +96,11 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    fn new(response: Response<Body>) -> Result<Self, Failure> {
-        let (parts, body) = response.into_parts();
+    pub(crate) fn new(response: Response<Body>) -> Result<Self, Failure> {
+        let (mut parts, body) = response.into_parts();
         let mut headers = parts.headers;
-        let mut messages = Messages { body, pending: Bytes::new(), trailers: None, ended: false };
+        let added = take_trailers(&mut parts.extensions);
+        let mut messages = Messages { body, pending: Bytes::new(), trailers: None, added, ended: false };
         if headers.contains_key(STATUS) {
             // Trailers-only: the header block is the whole answer.
             headers = ok_or_failure(headers)?;
@@ -113,7 +115,14 @@ impl Reply {
     }
 
     /// The only message of a unary call, and all metadata.
-    pub(crate) async fn into_unary(mut self) -> Result<(Bytes, HeaderMap), Failure> {
+    pub(crate) async fn into_unary(self) -> Result<(Bytes, HeaderMap), Failure> {
+        let (message, mut headers, trailers) = self.into_message().await?;
+        headers.extend(trailers);
+        Ok((message, headers))
+    }
+
+    /// The only message of a unary call, its headers and its trailers.
+    pub(crate) async fn into_message(mut self) -> Result<(Bytes, HeaderMap, HeaderMap), Failure> {
         let message = self.messages.next().await?;
         let more = match message {
             Some(_) => self.messages.next().await?,
@@ -121,10 +130,7 @@ impl Reply {
         };
         let trailers = self.messages.finish()?;
         match (message, more) {
-            (Some(message), None) => {
-                self.headers.extend(trailers);
-                Ok((message, self.headers))
-            }
+            (Some(message), None) => Ok((message, self.headers, trailers)),
             (None, _) => Err(Failure::broken_backend("a unary call gave no message")),
             (Some(_), Some(_)) => Err(Failure::broken_backend("a unary call gave two messages")),
         }
@@ -137,6 +143,8 @@ pub(crate) struct Messages {
     body: Body,
     pending: Bytes,
     trailers: Option<HeaderMap>,
+    /// Trailing metadata that came beside them.
+    added: HeaderMap,
     ended: bool,
 }
 
@@ -169,7 +177,11 @@ impl Messages {
     /// The trailing metadata of a call that succeeded; to be asked after `next` gave `None`.
     pub(crate) fn finish(&mut self) -> Result<HeaderMap, Failure> {
         match self.trailers.take() {
-            Some(trailers) => ok_or_failure(trailers),
+            Some(trailers) => {
+                let mut all = std::mem::take(&mut self.added);
+                all.extend(trailers);
+                ok_or_failure(all)
+            }
             None => Err(Failure::broken_backend("it ended without a status")),
         }
     }
@@ -217,21 +229,23 @@ pub(crate) fn from_status(status: &tonic::Status) -> Failure {
 
 /// Reads the status of a header block; what is left of it is metadata.
 fn ok_or_failure(mut headers: HeaderMap) -> Result<HeaderMap, Failure> {
-    let code = headers.remove(STATUS);
-    let code = code.as_ref().and_then(|code| code.to_str().ok()).and_then(|code| code.parse::<i32>().ok());
-    let code = match code {
-        None => return Err(Failure::broken_backend("it ended without a status")),
-        Some(code) => Code::from(code),
-    };
-    let message = headers.remove(MESSAGE);
-    let details_bin = headers.remove(DETAILS);
-    if code == Code::Ok {
-        return Ok(headers);
+    match split_status(&mut headers) {
+        None => Err(Failure::broken_backend("it ended without a status")),
+        Some((Code::Ok, _, _)) => Ok(headers),
+        Some((code, message, details_bin)) => {
+            Err(Failure::backend(code, message, details(&details_bin), headers))
+        }
     }
+}
+
+/// Takes code, message and encoded details out of a header block.
+pub(crate) fn split_status(headers: &mut HeaderMap) -> Option<(Code, String, Vec<u8>)> {
+    let code = headers.remove(STATUS)?.to_str().ok()?.parse::<i32>().ok()?;
+    let message = headers.remove(MESSAGE);
+    let details = headers.remove(DETAILS);
     let message = message.map(|message| percent_decoded(message.as_bytes())).unwrap_or_default();
-    let details_bin =
-        details_bin.and_then(|details| BASE64.decode(details.as_bytes()).ok()).unwrap_or_default();
-    Err(Failure::backend(code, message, details(&details_bin), headers))
+    let details = details.and_then(|details| BASE64.decode(details.as_bytes()).ok()).unwrap_or_default();
+    Some((Code::from(code), message, details))
 }
 
 /// Details that cannot be read are left out: the code and message still stand.
@@ -240,7 +254,7 @@ fn details(bytes: &[u8]) -> Vec<prost_types::Any> {
 }
 
 /// As gRPC asks of `grpc-message`: bad escapes stay as they are.
-fn percent_decoded(text: &[u8]) -> String {
+pub(crate) fn percent_decoded(text: &[u8]) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {
@@ -261,7 +275,7 @@ fn percent_decoded(text: &[u8]) -> String {
 }
 
 /// The code of an answer that is not gRPC, by the table gRPC clients use.
-fn from_http(status: StatusCode, headers: HeaderMap) -> Failure {
+pub(crate) fn from_http(status: StatusCode, headers: HeaderMap) -> Failure {
     let code = match status.as_u16() {
         400 => Code::Internal,
         401 => Code::Unauthenticated,
@@ -292,7 +306,7 @@ mod tests {
         let frames =
             chunks.into_iter().map(|chunk| Ok::<_, Infallible>(Frame::data(Bytes::from_static(chunk))));
         let body = Body::new(StreamBody::new(stream::iter(frames)));
-        Messages { body, pending: Bytes::new(), trailers: None, ended: false }
+        Messages { body, pending: Bytes::new(), trailers: None, added: HeaderMap::new(), ended: false }
     }
 
     #[tokio::test]

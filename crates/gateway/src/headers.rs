@@ -6,7 +6,7 @@ use tonic::Code;
 use crate::failure::Failure;
 
 /// The deadline header of gRPC, which REST clients may use too.
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The deadline header for REST clients, in seconds.
 const SERVER_TIMEOUT: HeaderName = HeaderName::from_static("x-server-timeout");
 
@@ -125,7 +125,7 @@ fn one(
     }
 }
 
-fn grpc_timeout_nanos(text: &str) -> Option<u128> {
+pub(crate) fn grpc_timeout_nanos(text: &str) -> Option<u128> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let is_amount = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
     let unit: u128 = match unit {
@@ -152,7 +152,7 @@ fn seconds_nanos(text: &str) -> Option<u128> {
 }
 
 /// Eight digits in the finest unit that holds the time, saturating at the top.
-fn to_grpc_timeout(nanos: u128) -> Option<HeaderValue> {
+pub(crate) fn to_grpc_timeout(nanos: u128) -> Option<HeaderValue> {
     const UNITS: [(u128, char); 6] = [
         (1, 'n'),
         (1_000, 'u'),

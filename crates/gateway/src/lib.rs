@@ -26,9 +26,12 @@
 //! [`openapi`] tells of the same routes as an OpenAPI document, and [`page`] shows
 //! that to people.
 //!
-//! Not here, on purpose: authentication, limits on time and concurrency, request
-//! ids, CORS and compression (layers around this service), other protocols
-//! (gRPC itself, gRPC-Web, Connect), and serving the OpenAPI document.
+//! [`Protocols`] stands in front of it where the same backend is called over
+//! gRPC, gRPC-Web and Connect, too, and hands it what is no rpc.
+//!
+//! Not here, on purpose: authentication, limits on concurrency, request ids and
+//! CORS (layers around this service), compression of REST answers, and
+//! serving the OpenAPI document.
 
 mod bind;
 mod body;
@@ -41,6 +44,7 @@ mod headers;
 mod json;
 mod openapi;
 mod options;
+mod protocol;
 mod query;
 mod refusal;
 mod request;
@@ -58,6 +62,7 @@ pub use error::{ErrorRenderer, http_status};
 pub use headers::HeaderPolicy;
 pub use openapi::{Contract, Header, Info, Page, PageSettings, Rules, Security, openapi, page};
 pub use options::Options;
+pub use protocol::{GetQuery, Protocol, ProtocolOptions, Protocols, Trailers};
 pub use refusal::Caller;
 pub use rule::{BuildError, RouteInfo, RuleError};
 pub use transcoder::Transcoder;

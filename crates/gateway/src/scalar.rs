@@ -55,10 +55,7 @@ impl<'t> Scalars<'t> {
     /// Whether one text can hold a value of this type: every type but messages
     /// that are JSON objects without a known meaning.
     pub(crate) fn is_text(self, kind: Type) -> bool {
-        match self.well_known(kind) {
-            Some((_, well_known)) => !matches!(well_known, None | Some(WellKnown::Any | WellKnown::Empty)),
-            None => true,
-        }
+        self.well_known(kind).is_none_or(|(_, well_known)| WellKnown::is_text(well_known))
     }
 
     /// Whether a text is read as JSON: what can be any JSON value has no other form.

@@ -68,8 +68,8 @@ impl Format {
     }
 }
 
-/// The `q` of an `Accept` item in thousandths; what cannot be read counts full.
-fn quality(parameters: &str) -> u16 {
+/// The `q` of an item of an `Accept` header in thousandths; what cannot be read counts full.
+pub(crate) fn quality(parameters: &str) -> u16 {
     let q = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
     let thousandths = q.and_then(|q| {
         let (whole, fraction) = q.trim().split_once('.').unwrap_or((q.trim(), ""));

@@ -89,6 +89,14 @@ impl<B> Transcoder<B> {
         names.iter().filter_map(|name| name.parse().ok()).collect()
     }
 
+    pub(crate) fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
     /// What writes this transcoder's errors, for layers around it.
     pub fn errors(&self) -> &ErrorRenderer {
         &self.shared.errors
@@ -217,7 +225,7 @@ impl Shared {
 }
 
 /// The answer to HEAD: everything of the GET but its body.
-fn without_body(response: Response<Body>) -> Response<Body> {
+pub(crate) fn without_body(response: Response<Body>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact() {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));

@@ -38,6 +38,12 @@ pub(crate) enum WellKnown {
 }
 
 impl WellKnown {
+    /// Whether one text can hold a message of a type: not where it is a JSON object
+    /// without a known meaning.
+    pub(crate) fn is_text(of: Option<Self>) -> bool {
+        !matches!(of, None | Some(Self::Any | Self::Empty))
+    }
+
     pub(crate) fn of(desc: &MessageDescriptor) -> Option<Self> {
         Some(match desc.full_name().strip_prefix("google.protobuf.")? {
             "Any" => Self::Any,

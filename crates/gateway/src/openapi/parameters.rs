@@ -8,7 +8,6 @@ use super::endpoint::{Body, Endpoint};
 use super::rules::Behavior;
 use super::schema::{Schemas, Side, into_object};
 use super::{Header, Source, put, well_known};
-use crate::scalar;
 use crate::template::Segment;
 use crate::wkt::WellKnown;
 
@@ -118,11 +117,10 @@ impl Walk<'_, '_> {
 
     fn field(&mut self, field: &FieldDescriptor, name: &str, may_require: bool) {
         let kind = field.kind();
-        if !scalar::is_text(&kind) {
-            if let Kind::Message(message) = &kind
-                && !field.is_list()
-                && WellKnown::of(message).is_none()
-            {
+        if let Kind::Message(message) = &kind
+            && !WellKnown::is_text(WellKnown::of(message))
+        {
+            if !field.is_list() && WellKnown::of(message).is_none() {
                 self.message(message, &format!("{name}."), false);
             }
             return;
