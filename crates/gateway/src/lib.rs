@@ -53,6 +53,6 @@ mod wkt;
 pub use error::{ErrorRenderer, http_status};
 pub use headers::HeaderPolicy;
 pub use options::Options;
-pub use protocol::{GetQuery, Protocol, ProtocolOptions, Protocols, Trailers};
+pub use protocol::{DeadlineLayer, GetQuery, Protocol, ProtocolOptions, Protocols, Timed, Trailers};
 pub use rule::{BuildError, RouteInfo, RuleError};
 pub use transcoder::Transcoder;
