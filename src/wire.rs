@@ -14,7 +14,7 @@ use agentrouter_api::workspaces::workspaces_service_server::WorkspacesServiceSer
 use agentrouter_api::{DESCRIPTOR_POOL, FILE_DESCRIPTOR_SET};
 use agentrouter_audit::Audit;
 use agentrouter_configurator::{Configurator, FULL_SYNCS_PER_SECOND, Presence};
-use agentrouter_gateway::{Options, ProtocolOptions, Protocols, Transcoder};
+use agentrouter_gateway::{DeadlineLayer, Options, ProtocolOptions, Protocols, Transcoder};
 use agentrouter_identity::{Authenticator, Issuers, KeyUsage, SigningKeys};
 use agentrouter_projects::Projects;
 use agentrouter_providers::{McpProfiles, McpServers, Providers};
@@ -100,7 +100,7 @@ pub(crate) async fn wire(
         edge.calls,
         edge.rates,
     );
-    let grpc = observe.layer(enforce.layer(services.routes()));
+    let grpc = observe.layer(DeadlineLayer.layer(enforce.layer(services.routes())));
     // People paste curl lines without a content type, and every call needs a bearer token anyway.
     let options = Options { form_type_is_json: true, ..Options::default() };
     let rest = Transcoder::with_options(&DESCRIPTOR_POOL, grpc, options).context("REST routes")?;

@@ -62,7 +62,7 @@ pub use error::{ErrorRenderer, http_status};
 pub use headers::HeaderPolicy;
 pub use openapi::{Contract, Header, Info, Page, PageSettings, Rules, Security, openapi, page};
 pub use options::Options;
-pub use protocol::{GetQuery, Protocol, ProtocolOptions, Protocols, Trailers};
+pub use protocol::{DeadlineLayer, GetQuery, Protocol, ProtocolOptions, Protocols, Timed, Trailers};
 pub use refusal::Caller;
 pub use rule::{BuildError, RouteInfo, RuleError};
 pub use transcoder::Transcoder;

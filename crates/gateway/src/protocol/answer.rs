@@ -130,20 +130,24 @@ impl Answer {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
         loop {
             let Some(source) = &mut self.source else { return Poll::Ready(None) };
-            if let Some(timer) = &mut self.timer
-                && timer.as_mut().poll(context).is_ready()
-            {
-                return Poll::Ready(Some(self.end(End::Failed(deadline::exceeded()))));
-            }
-            let end = match ready!(Pin::new(source).poll_frame(context)) {
-                None => End::Failed(trailers::without_status()),
-                Some(Err(status)) => End::Failed(status),
-                Some(Ok(frame)) => match frame.into_data().map(|data| self.messages.take(data)) {
-                    Ok(Ok(data)) if data.is_empty() => continue,
-                    Ok(Ok(data)) => return Poll::Ready(Some(Frame::data(self.written(data)))),
-                    Ok(Err(status)) => End::Failed(status),
-                    Err(frame) => End::Trailers(frame.into_trailers().unwrap_or_default()),
-                },
+            let is_late = self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_ready());
+            let frame = Pin::new(source).poll_frame(context);
+            let end = match frame {
+                // An ending of the backend's own is as good.
+                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
+                    End::Trailers(frame.into_trailers().unwrap_or_default())
+                }
+                _ if is_late => End::Failed(deadline::exceeded()),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => End::Failed(trailers::without_status()),
+                Poll::Ready(Some(Err(status))) => End::Failed(status),
+                Poll::Ready(Some(Ok(frame))) => {
+                    match self.messages.take(frame.into_data().unwrap_or_default()) {
+                        Ok(data) if data.is_empty() => continue,
+                        Ok(data) => return Poll::Ready(Some(Frame::data(self.written(data)))),
+                        Err(status) => End::Failed(status),
+                    }
+                }
             };
             return Poll::Ready(Some(self.end(end)));
         }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Method as HttpMethod, Request, Response, Uri, Version};
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _};
 
 use super::classify::Wire;
-use super::methods::Method;
 use crate::grpc::{CONTENT_TYPE, TRAILERS};
 use crate::headers::{GRPC_TIMEOUT, HeaderPolicy};
 
@@ -64,10 +64,10 @@ fn to_metadata(headers: &mut HeaderMap, wire: Wire, policy: &HeaderPolicy) {
     headers.insert(header::TE, TRAILERS);
 }
 
-/// Calls an rpc.
+/// Calls the rpc of this path.
 pub(super) async fn call<B>(
     backend: B,
-    method: &Method,
+    path: PathAndQuery,
     wire: Wire,
     policy: &HeaderPolicy,
     mut parts: Parts,
@@ -78,7 +78,7 @@ where
 {
     to_metadata(&mut parts.headers, wire, policy);
     parts.method = HttpMethod::POST;
-    parts.uri = Uri::from(method.path.clone());
+    parts.uri = Uri::from(path);
     parts.version = Version::HTTP_2;
     parts.extensions.insert(Protocol::from(wire));
     match backend.oneshot(Request::from_parts(parts, body)).await {

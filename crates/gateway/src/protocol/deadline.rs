@@ -49,6 +49,10 @@ impl Deadline {
         }
     }
 
+    pub(super) fn is_none(self) -> bool {
+        self.0.is_none()
+    }
+
     /// What to wait for beside a stream.
     pub(super) fn timer(self) -> Option<Pin<Box<Sleep>>> {
         self.0.map(|at| Box::pin(sleep_until(at)))

@@ -111,7 +111,7 @@ impl Framed<'_> {
     async fn attempt<B>(
         self,
         backend: B,
-        parts: Parts,
+        mut parts: Parts,
         mut body: Body,
         begun: Begun,
         answer_type: HeaderValue,
@@ -135,7 +135,9 @@ impl Framed<'_> {
                 }
             }
         };
-        let response = deadline.limit(call(backend, method, wire, &shared.headers, parts, body)).await?;
+        parts.extensions.insert(deadline);
+        let response =
+            deadline.limit(call(backend, method.path.clone(), wire, &shared.headers, parts, body)).await?;
         self.answer(response, outbound, deadline, fault, answer_type)
     }
 

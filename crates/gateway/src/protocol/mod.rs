@@ -10,7 +10,7 @@
 //! | tell protocols apart | `classify`, `methods` | request, protocol and rpc |
 //! | refuse what is no call | `refused`, `drain` | request, error in its protocol |
 //! | read | `inbound`, `envelope`, `text`, `compression`, `codec` | body, gRPC frames |
-//! | call | `call`, `deadline` | frames and metadata, gRPC answer |
+//! | call | `call`, `deadline`, `timed` | frames and metadata, gRPC answer |
 //! | answer | `answer`, `trailers`, `connect::error` | gRPC answer, body and ending |
 //!
 //! Calls in envelopes pass through `framed`, Connect's unary ones through
@@ -31,6 +31,7 @@ mod inbound;
 mod methods;
 mod refused;
 mod text;
+mod timed;
 mod trailers;
 
 use std::convert::Infallible;
@@ -56,6 +57,7 @@ use framed::Framed;
 use methods::{Method, Methods};
 
 pub use call::{GetQuery, Protocol};
+pub use timed::{DeadlineLayer, Timed};
 pub use trailers::Trailers;
 pub(crate) use trailers::take as take_trailers;
 
@@ -146,11 +148,10 @@ where
                     || connect::is_named(request.headers())
                     || classify::is_proto(request.headers()) =>
             {
-                let shared = Arc::clone(&self.shared);
+                let (shared, backend) = (Arc::clone(&self.shared), self.rest.backend().clone());
                 Box::pin(async move {
-                    let (parts, body) = request.into_parts();
-                    drain::drain(&parts, Body::new(body)).await;
-                    Ok(refused::unknown_method(&shared, wire, &parts.headers))
+                    let (parts, body) = request.map(Body::new).into_parts();
+                    Ok(refused::unknown_method(&shared, backend, wire, parts, body).await)
                 })
             }
             _ => {

@@ -1,15 +1,22 @@
 //! Answers to requests that are no call of any rpc, in the protocol of the caller.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Response, StatusCode};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::Service;
 
+use super::call::call;
 use super::classify::{Codec, ContentType, Wire};
+use super::drain::drain;
 use super::methods::Method;
-use super::{Shared, connect, framed};
+use super::{Shared, connect, framed, trailers};
 use crate::options::ACCEPT_POST;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -24,15 +31,35 @@ const STREAM_TYPES: HeaderValue = HeaderValue::from_static(
      application/grpc-web-text, application/grpc-web-text+proto, application/grpc-web-text+json",
 );
 
-/// There is no such rpc.
-pub(super) fn unknown_method(shared: &Shared, wire: Wire, headers: &HeaderMap) -> Response<Body> {
-    let status = Status::unimplemented("there is no such method");
+/// There is no such rpc. The backend says so itself, for its layers to see the call.
+pub(super) async fn unknown_method<B>(
+    shared: &Shared,
+    backend: B,
+    wire: Wire,
+    parts: Parts,
+    body: Body,
+) -> Response<Body>
+where
+    B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    drain(&parts, body).await;
+    let answer_type = wire.answer_type(Codec::Proto, &parts.headers);
+    let path: PathAndQuery = parts.uri.path().parse().unwrap_or(PathAndQuery::from_static("/"));
+    let response = call(backend, path, wire, &shared.headers, parts, Body::empty()).await;
+    let mut headers = response.into_parts().0.headers;
+    headers.remove(header::CONTENT_TYPE);
+    let status = match trailers::told(headers) {
+        Some(Err(status)) => status,
+        // Whatever the backend serves there, nobody has described it.
+        None | Some(Ok(_)) => Status::unimplemented("there is no such method"),
+    };
     if !wire.is_connect() {
-        let answer_type = wire.answer_type(Codec::Proto, headers);
         return framed::refusal(shared, wire, answer_type, &status);
     }
     let mut response = connect::response(&shared.codec, &status);
-    *response.status_mut() = StatusCode::NOT_FOUND;
+    if status.code() == Code::Unimplemented {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+    }
     response
 }
 

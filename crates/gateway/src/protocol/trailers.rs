@@ -38,15 +38,18 @@ pub(crate) fn take(extensions: &mut Extensions) -> HeaderMap {
 }
 
 /// The status that trailers tell: their metadata where the call succeeded.
-pub(super) fn outcome(mut trailers: HeaderMap) -> Result<HeaderMap, Status> {
-    match split_status(&mut trailers) {
-        None => Err(without_status()),
-        Some((Code::Ok, _, _)) => Ok(trailers),
-        Some((code, message, details)) => {
-            let metadata = MetadataMap::from_headers(trailers);
-            Err(Status::with_details_and_metadata(code, message, details.into(), metadata))
-        }
+pub(super) fn outcome(trailers: HeaderMap) -> Result<HeaderMap, Status> {
+    told(trailers).unwrap_or_else(|| Err(without_status()))
+}
+
+/// As [`outcome`]; `None` where no status is told.
+pub(super) fn told(mut trailers: HeaderMap) -> Option<Result<HeaderMap, Status>> {
+    let (code, message, details) = split_status(&mut trailers)?;
+    if code == Code::Ok {
+        return Some(Ok(trailers));
     }
+    let metadata = MetadataMap::from_headers(trailers);
+    Some(Err(Status::with_details_and_metadata(code, message, details.into(), metadata)))
 }
 
 /// The backend broke off.

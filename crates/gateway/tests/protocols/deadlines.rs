@@ -1,14 +1,21 @@
 //! Time that runs out, and clients that go away.
 
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agentrouter_gateway::ProtocolOptions;
+use agentrouter_gateway::{DeadlineLayer, ProtocolOptions, Protocols, Transcoder};
 use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use tonic::body::Body;
-use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
-use crate::{Answer, Dropped, SERVICE, answer, envelope, envelopes, protocols_with, request, wire};
+use crate::backend::Backend;
+use crate::{
+    Answer, Dropped, SERVICE, answer, envelope, envelopes, pool, protocols_with, request, testing, wire,
+};
 
 /// Calls with a deadline of a tenth of a second, and sees that it was kept and the handler dropped.
 async fn late(method: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
@@ -56,6 +63,59 @@ async fn a_stream_that_is_late_is_ended() {
     assert!(end.starts_with(br#"{"error":{"code":"deadline_exceeded""#));
 }
 
+/// A7 #88: a layer outside of the deadline sees how the call ended, and REST has it from there.
+#[tokio::test(start_paused = true)]
+async fn the_backend_ends_late_calls_itself() {
+    for (test, method, uri, headers) in [
+        ("hang", "GET", "/v1/books/7", &[("grpc-timeout", "100m")][..]),
+        ("stall", "GET", "/v1/count/2", &[("x-server-timeout", "0.1")]),
+        ("hang", "POST", "/gateway.test.v1.Echo/Create", &CONNECT),
+        ("stall", "POST", "/gateway.test.v1.Echo/Create", &CONNECT),
+    ] {
+        let (dropped, seen) = (Dropped::default(), Arc::new(Mutex::new(Vec::new())));
+        let backend = seeing(DeadlineLayer.layer(testing(dropped.clone())), Arc::clone(&seen));
+        let rest = Transcoder::new(&pool(), backend).expect("rules that can be served");
+        let protocols = Protocols::new(&pool(), rest, ProtocolOptions::default());
+        let headers: Vec<_> = headers.iter().copied().chain([("x-test", test)]).collect();
+        let started = tokio::time::Instant::now();
+        let body = if method == "GET" { "" } else { "{}" };
+        let response = protocols.oneshot(request(method, uri, &headers, body));
+        let answer = answer(response.await.expect("infallible")).await;
+        assert_eq!(started.elapsed().as_millis() / 10, 10, "{test} {uri}");
+        assert!(dropped.is());
+        assert_eq!(*seen.lock().expect("no panic"), ["4"], "{test} {uri}");
+        let in_band = String::from_utf8_lossy(&answer.body).contains(r#"{"error":{"code":4"#);
+        assert!(answer.status == 504 || in_band, "{answer:?}");
+    }
+}
+
+const CONNECT: [(&str, &str); 2] = [("content-type", "application/json"), ("connect-timeout-ms", "100")];
+
+/// Notes the status that every call ends with.
+fn seeing(
+    inner: impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static,
+    seen: Arc<Mutex<Vec<HeaderValue>>>,
+) -> Backend {
+    BoxCloneSyncService::new(service_fn(move |request| {
+        let (call, seen) = (inner.clone().oneshot(request), Arc::clone(&seen));
+        async move {
+            let response = call.await?;
+            seen.lock().expect("no panic").extend(response.headers().get("grpc-status").cloned());
+            Ok(response.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let status = frame.trailers_ref().and_then(|trailers| trailers.get("grpc-status"));
+                    seen.lock().expect("no panic").extend(status.cloned());
+                    frame
+                }))
+            }))
+        }
+    }))
+}
+
 /// A7 #88: the request is part of the call.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_late_is_refused() {
@@ -69,7 +129,7 @@ async fn a_request_that_is_late_is_refused() {
         let body = http_body_util::StreamBody::new(futures::stream::pending::<
             Result<http_body::Frame<Bytes>, std::io::Error>,
         >());
-        let mut request = http::Request::from_parts(parts, Body::new(body));
+        let mut request = Request::from_parts(parts, Body::new(body));
         *request.version_mut() = http::Version::HTTP_2;
         let answer = answer(protocols.oneshot(request).await.expect("infallible")).await;
         assert_eq!(answer.status, status);

@@ -120,7 +120,7 @@ impl Unary<'_> {
         self,
         backend: B,
         received: Received,
-        parts: Parts,
+        mut parts: Parts,
         deadline: Deadline,
     ) -> Result<Response<Body>, Status>
     where
@@ -142,8 +142,10 @@ impl Unary<'_> {
             json: is_json.then(|| (shared.codec.clone(), method.output)),
             compress_from: shared.options.compress_from,
         };
+        parts.extensions.insert(deadline);
         let answered = async {
-            let response = call(backend, method, Wire::ConnectUnary, &shared.headers, parts, body).await;
+            let response =
+                call(backend, method.path.clone(), Wire::ConnectUnary, &shared.headers, parts, body).await;
             let extensions = response.extensions().clone();
             Reply::new(response)?.into_message().await.map(|reply| (reply, extensions))
         };
