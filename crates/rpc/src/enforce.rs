@@ -13,7 +13,6 @@ use agentrouter_telemetry::metrics::Unauthenticated;
 use async_trait::async_trait;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
-use tokio::time::timeout_at;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -22,7 +21,6 @@ use tower::{Layer, Service};
 use crate::bounds::{Bounds, CallLimits, Load};
 use crate::buckets::Level;
 use crate::call::{CUSTOMER_KEY, Call, IDEMPOTENCY_KEY, Peer, RequestId, unauthenticated};
-use crate::deadline;
 use crate::guarded::Guarded;
 use crate::held::Held;
 use crate::policy::{Policies, Policy};
@@ -118,16 +116,38 @@ where
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         Box::pin(async move {
-            let deadline = match deadline::of(request.headers()) {
-                Ok(deadline) => deadline,
+            let (mut parts, body) = request.into_parts();
+            let policy = shared.policies.get(parts.uri.path());
+            let load = Load::of(parts.uri.path(), policy);
+            let permit = match shared.bounds.enter(load).await {
+                Ok(permit) => permit,
                 Err(fault) => return Ok(into_status(fault).into_http()),
             };
-            let answer = shared.answer(&mut inner, request);
-            let Some(deadline) = deadline else { return answer.await };
-            let Ok(response) = timeout_at(deadline, answer).await else {
-                return Ok(into_status(deadline::exceeded()).into_http());
+            let mut level = None;
+            let admitted = shared.admit(policy, &parts, &mut level).await;
+            let mut response = match admitted {
+                Ok(Some(call)) => {
+                    parts.extensions.insert(call.clone());
+                    let until_ended = shared.until_ended(policy, &parts, &call);
+                    let address = address(&parts);
+                    let response = inner.call(Request::from_parts(parts, body)).await?;
+                    shared.note_refusal(&call, address, response.headers()).await;
+                    match until_ended {
+                        Some(until_ended) => response.map(|body| Body::new(Guarded::new(body, until_ended))),
+                        None => response,
+                    }
+                }
+                Ok(None) => inner.call(Request::from_parts(parts, body)).await?,
+                Err(fault) => into_status(fault).into_http(),
             };
-            Ok(response?.map(|body| Body::new(Guarded::by_deadline(body, deadline))))
+            if let Some(level) = level {
+                shared.meters.tell(response.headers_mut(), level);
+            }
+            // A call ends with its answer, and a stream with its last message.
+            Ok(match permit {
+                Some(permit) if load == Load::Wait => response.map(|body| Body::new(Held::new(body, permit))),
+                _ => response,
+            })
         })
     }
 }
@@ -136,49 +156,6 @@ where
 const OPEN_PACKAGES: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
 
 impl Shared {
-    async fn answer<S, ReqBody>(
-        &self,
-        inner: &mut S,
-        request: Request<ReqBody>,
-    ) -> Result<Response<Body>, S::Error>
-    where
-        S: Service<Request<ReqBody>, Response = Response<Body>>,
-    {
-        let (mut parts, body) = request.into_parts();
-        let policy = self.policies.get(parts.uri.path());
-        let load = Load::of(parts.uri.path(), policy);
-        let permit = match self.bounds.enter(load).await {
-            Ok(permit) => permit,
-            Err(fault) => return Ok(into_status(fault).into_http()),
-        };
-        let mut level = None;
-        let mut response = match self.admit(policy, &parts, &mut level).await {
-            Ok(Some(call)) => {
-                parts.extensions.insert(call.clone());
-                let until_ended = self.until_ended(policy, &parts, &call);
-                let address = address(&parts);
-                let response = inner.call(Request::from_parts(parts, body)).await?;
-                self.note_refusal(&call, address, response.headers()).await;
-                match until_ended {
-                    Some(until_ended) => {
-                        response.map(|body| Body::new(Guarded::by_credential(body, until_ended)))
-                    }
-                    None => response,
-                }
-            }
-            Ok(None) => inner.call(Request::from_parts(parts, body)).await?,
-            Err(fault) => into_status(fault).into_http(),
-        };
-        if let Some(level) = level {
-            self.meters.tell(response.headers_mut(), level);
-        }
-        // A call ends with its answer, and a stream with its last message.
-        Ok(match permit {
-            Some(permit) if load == Load::Wait => response.map(|body| Body::new(Held::new(body, permit))),
-            _ => response,
-        })
-    }
-
     /// The context of an admitted call; none for the open services.
     async fn admit(
         &self,

@@ -1,6 +1,5 @@
-//! Answers that end before their time, with their caller's credential or patience, so that no service has to remember.
+//! Streams that end with the credential that opened them, so that no service has to remember it.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -8,41 +7,22 @@ use agentrouter_kernel::{Fault, FaultKind};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::deadline;
 use crate::enforce::UntilEnded;
 use crate::status::into_status;
 
-/// What ends an answer, and how.
-type Ending = Pin<Box<dyn Future<Output = Fault> + Send>>;
-
-/// The body of an answer that may end before its time.
+/// The body of a streaming answer. Ends with UNAUTHENTICATED `CREDENTIAL_ENDED` once the credential has.
 pub(crate) struct Guarded {
     body: Body,
     /// None once it is over.
-    ending: Option<Ending>,
+    until_ended: Option<UntilEnded>,
 }
 
 impl Guarded {
-    /// Ends with UNAUTHENTICATED `CREDENTIAL_ENDED` once the credential has.
-    pub(crate) fn by_credential(body: Body, until_ended: UntilEnded) -> Self {
-        let ending = Box::pin(async {
-            until_ended.await;
-            credential_ended()
-        });
-        Self { body, ending: Some(ending) }
-    }
-
-    /// Ends with DEADLINE_EXCEEDED once the caller waits no longer.
-    pub(crate) fn by_deadline(body: Body, deadline: Instant) -> Self {
-        let ending = Box::pin(async move {
-            sleep_until(deadline).await;
-            deadline::exceeded()
-        });
-        Self { body, ending: Some(ending) }
+    pub(crate) fn new(body: Body, until_ended: UntilEnded) -> Self {
+        Self { body, until_ended: Some(until_ended) }
     }
 }
 
@@ -54,19 +34,19 @@ impl http_body::Body for Guarded {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(ending) = &mut self.ending else { return Poll::Ready(None) };
+        let Some(until_ended) = &mut self.until_ended else { return Poll::Ready(None) };
         // Before the next message: what comes after the end is for nobody.
-        if let Poll::Ready(fault) = ending.as_mut().poll(context) {
-            self.ending = None;
+        if until_ended.as_mut().poll(context).is_ready() {
+            self.until_ended = None;
             // The service is rid of the stream at once, and not only when the caller has read the end.
             self.body = Body::empty();
-            return Poll::Ready(Some(trailers(fault).map(Frame::trailers)));
+            return Poll::Ready(Some(trailers().map(Frame::trailers)));
         }
         Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ending.is_none() || self.body.is_end_stream()
+        self.until_ended.is_none() || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -74,16 +54,12 @@ impl http_body::Body for Guarded {
     }
 }
 
-fn credential_ended() -> Fault {
-    Fault::new(
+fn trailers() -> Result<HeaderMap, Status> {
+    let status = into_status(Fault::new(
         FaultKind::Unauthenticated,
         "CREDENTIAL_ENDED",
         "the credential that opened this stream was revoked, has expired, or belongs to what is not in service any more",
-    )
-}
-
-fn trailers(fault: Fault) -> Result<HeaderMap, Status> {
-    let status = into_status(fault);
+    ));
     let mut trailers = HeaderMap::new();
     status.add_header(&mut trailers)?;
     Ok(trailers)
@@ -124,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_stream_goes_on_while_its_credential_does() {
-        let mut body = Guarded::by_credential(slow(), Box::pin(std::future::pending()));
+        let mut body = Guarded::new(slow(), Box::pin(std::future::pending()));
         let Poll::Ready(Some(Ok(frame))) = poll(&mut body) else { panic!("there are news") };
         assert_eq!(frame.data_ref().unwrap(), "news");
         assert!(poll(&mut body).is_pending());
@@ -133,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_stream_ends_with_its_credential_whatever_there_is_to_say() {
-        let mut body = Guarded::by_credential(slow(), Box::pin(std::future::ready(())));
+        let mut body = Guarded::new(slow(), Box::pin(std::future::ready(())));
         let Poll::Ready(Some(Ok(frame))) = poll(&mut body) else { panic!("it has ended") };
         let status = Status::from_header_map(frame.trailers_ref().unwrap()).unwrap();
         assert_eq!(status.code(), Code::Unauthenticated);
@@ -144,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_ends_by_itself_ends_as_it_says() {
-        let mut body = Guarded::by_credential(Body::empty(), Box::pin(std::future::pending()));
+        let mut body = Guarded::new(Body::empty(), Box::pin(std::future::pending()));
         assert!(matches!(poll(&mut body), Poll::Ready(None)));
     }
 }

@@ -11,7 +11,6 @@ mod buckets;
 pub mod call;
 pub mod convert;
 pub mod credential;
-mod deadline;
 pub mod enforce;
 mod guarded;
 mod held;
