@@ -31,7 +31,7 @@ pub struct EdgeArgs {
     #[command(flatten)]
     pub rates: RateArgs,
     /// How many proxies in front tell who called them, in `X-Forwarded-For` or `Forwarded`. [default: 0]
-    #[arg(long, env = "AGENTROUTER_TRUSTED_PROXIES", value_name = "N")]
+    #[arg(long, env = "AGENTROUTER_TRUSTED_PROXIES", value_name = "N", help_heading = None)]
     pub trusted_proxies: Option<usize>,
 }
 

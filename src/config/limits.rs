@@ -110,9 +110,9 @@ numbers! {
     connection_grace_seconds: "limit-connection-grace-seconds", "AGENTROUTER_LIMIT_CONNECTION_GRACE_SECONDS",
         OPTIONAL, 60, "How long its calls may go on then";
     calls: "limit-calls", "AGENTROUTER_LIMIT_CALLS", COUNT, 2048, "Calls under way at once";
-    calls_in_line: "limit-calls-in-line", "AGENTROUTER_LIMIT_CALLS_IN_LINE", 0..=1_000_000_000, 8192,
+    calls_in_line: "limit-calls-in-line", "AGENTROUTER_LIMIT_CALLS_IN_LINE", 0..=1_000_000_000, 20_000,
         "More calls that may wait for their turn";
-    line_milliseconds: "limit-line-milliseconds", "AGENTROUTER_LIMIT_LINE_MILLISECONDS", 0..=60_000, 1000,
+    line_milliseconds: "limit-line-milliseconds", "AGENTROUTER_LIMIT_LINE_MILLISECONDS", 0..=60_000, 3000,
         "How long they wait";
     waits: "limit-waits", "AGENTROUTER_LIMIT_WAITS", COUNT, 100_000, "Long polls and streams at once";
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use agentrouter_api::identity::{WhoAmIRequest, WhoAmIResponse};
+use agentrouter_api::workspaces::WatchWorkspaceStatusRequest;
 use axum::http::uri::PathAndQuery;
+use prost::Message as _;
 use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Request};
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
@@ -85,5 +87,39 @@ async fn long_paths_are_refused() {
     assert_eq!(response.status(), StatusCode::URI_TOO_LONG);
     assert!(response.headers().contains_key("x-request-id"));
     assert!(response.text().await.unwrap().contains("URI_TOO_LONG"));
+    server.stop().await;
+}
+
+// A7 #87, #88: a caller's patience ends its call, while it waits and while it streams.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_end_with_the_patience_of_their_callers() {
+    let server = start().await;
+    let started = Instant::now();
+    let poll = server.http.get(format!("{}/configurator/v1/pending-events?wait=20s", server.base_url));
+    let response = poll.bearer_auth(OPERATOR_KEY).header("x-server-timeout", "0.3").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert!(response.text().await.unwrap().contains("DEADLINE_EXCEEDED"));
+    assert!((Duration::from_millis(300)..Duration::from_secs(10)).contains(&started.elapsed()));
+
+    // A stream that has begun, which only its own end can tell.
+    let call = |timeout: &'static str| {
+        let method = "agentrouter.workspaces.v1.WorkspacesService/WatchWorkspaceStatus";
+        let request = server.http.post(format!("{}/{method}", server.base_url));
+        let request = request.header("content-type", "application/grpc-web+proto");
+        request.header("grpc-timeout", timeout).bearer_auth(OPERATOR_KEY)
+    };
+    let watch =
+        WatchWorkspaceStatusRequest { customer_id: "default".to_owned(), workspace_id: "default".to_owned() };
+    let message = watch.encode_to_vec();
+    let mut frame = vec![0, 0, 0, 0, u8::try_from(message.len()).unwrap()];
+    frame.extend(message);
+    let response = call("400m").body(frame.clone()).send().await.unwrap();
+    assert!(!response.headers().contains_key("grpc-status"), "it began");
+    let answer = response.bytes().await.unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("grpc-status:4") && answer.contains("longer"), "{answer}");
+
+    let response = call("soon").body(frame).send().await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "3", "INVALID_ARGUMENT");
     server.stop().await;
 }

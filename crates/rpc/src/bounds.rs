@@ -26,8 +26,9 @@ pub struct CallLimits {
 }
 
 impl Default for CallLimits {
+    /// Enough for a fleet of ten thousand whose workers all come back in the same second.
     fn default() -> Self {
-        Self { calls: 2048, line: 8192, patience: Duration::from_secs(1), waits: 100_000 }
+        Self { calls: 2048, line: 20_000, patience: Duration::from_secs(3), waits: 100_000 }
     }
 }
 
