@@ -8,6 +8,7 @@ mod bench;
 mod burst;
 mod bystander;
 mod claims;
+mod codec;
 mod comeback;
 mod convergence;
 mod crud;
@@ -100,6 +101,8 @@ enum Measure {
     Start,
     /// CPU time of a REST call.
     Rest,
+    /// Messages between JSON and the wire.
+    Codec,
     /// 15: sealing and opening secrets.
     Envelope,
     /// 1: claims and completions, one event a call.
@@ -140,7 +143,7 @@ enum Measure {
 
 impl Measure {
     /// Those that have nothing to do with the engine.
-    const ONCE: [Self; 3] = [Self::Start, Self::Rest, Self::Envelope];
+    const ONCE: [Self; 4] = [Self::Start, Self::Rest, Self::Codec, Self::Envelope];
     /// Those of an engine, in the order of their numbers.
     const EACH: [Self; 17] = [
         Self::Claims,
@@ -166,6 +169,7 @@ impl Measure {
         match self {
             Self::Start => start::run(report, quick).await,
             Self::Rest => rest::run(report, quick).await,
+            Self::Codec => codec::run(report, quick),
             Self::Envelope => envelope::run(report, quick),
             _ => Ok(()),
         }
@@ -173,7 +177,7 @@ impl Measure {
 
     async fn on(self, bench: &Bench<'_>) -> Result<()> {
         match self {
-            Self::Start | Self::Rest | Self::Envelope => Ok(()),
+            Self::Start | Self::Rest | Self::Codec | Self::Envelope => Ok(()),
             Self::Claims => claims::run(bench).await,
             Self::Batch => batch::run(bench).await,
             Self::Race => race::run(bench).await,
