@@ -45,7 +45,7 @@ impl Mode {
     }
 
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Poll(Duration::from_secs(5)), Self::LongPoll, Self::Watch];
+    pub(crate) const ALL: [Self; 3] = [Self::Watch, Self::LongPoll, Self::Poll(Duration::from_secs(5))];
 }
 
 /// Connections that many workers share.

@@ -1,5 +1,5 @@
 //! The AgentRouter API as the protos in `proto/` define it: generated messages, tonic services and
-//! clients, and the descriptor set. No logic lives here and nothing is written by hand.
+//! clients, and the descriptor set. No logic lives here, and nothing but how rpcs are named is written by hand.
 
 use std::sync::LazyLock;
 
@@ -13,6 +13,19 @@ pub static DESCRIPTOR_POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     // The bytes come from this crate's build script, so failing to parse them is a broken build.
     DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap_or_default()
 });
+
+/// Takes in the unary rpcs of services: the path of each, `/package.Service/Method`, and what calls it.
+///
+/// The functions `..._rpcs` beside the generated services tell theirs.
+pub trait UnaryRpcs {
+    /// Takes in one.
+    fn add<Q, A, F, R>(&mut self, path: &'static str, call: F)
+    where
+        Q: prost::Message + Default + 'static,
+        A: prost::Message + 'static,
+        F: Fn(tonic::Request<Q>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<tonic::Response<A>, tonic::Status>> + Send + 'static;
+}
 
 macro_rules! package {
     ($doc:literal, $module:ident, $package:literal) => {

@@ -14,6 +14,7 @@ use tonic::Code;
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _};
 
+use crate::direct::Whole;
 use crate::failure::Failure;
 use crate::protocol::take_trailers;
 use crate::rule::Route;
@@ -69,12 +70,14 @@ pub(crate) async fn call<B>(
 where
     B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
+    let whole = Whole(frame.slice(PREFIX.min(frame.len())..));
     let mut request = Request::new(Body::new(Full::new(frame)));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = Uri::from(route.grpc_path.clone());
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = context.metadata;
     *request.extensions_mut() = context.extensions;
+    request.extensions_mut().insert(whole);
     request.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
     request.headers_mut().insert(header::TE, TRAILERS);
     if let Some(timeout) = context.timeout {
@@ -100,7 +103,9 @@ impl Reply {
         let (mut parts, body) = response.into_parts();
         let mut headers = parts.headers;
         let added = take_trailers(&mut parts.extensions);
-        let mut messages = Messages { body, pending: Bytes::new(), trailers: None, added, ended: false };
+        let whole = parts.extensions.remove::<Whole>().map(|Whole(message)| message);
+        let mut messages =
+            Messages { whole, body, pending: Bytes::new(), trailers: None, added, ended: false };
         if headers.contains_key(STATUS) {
             // Trailers-only: the header block is the whole answer.
             headers = ok_or_failure(headers)?;
@@ -140,6 +145,8 @@ impl Reply {
 /// The messages of an answer, in order, and its final status.
 #[derive(Debug)]
 pub(crate) struct Messages {
+    /// The only message, where it came without a frame.
+    whole: Option<Bytes>,
     body: Body,
     pending: Bytes,
     trailers: Option<HeaderMap>,
@@ -152,6 +159,9 @@ impl Messages {
     /// The next message; `None` after the last, whatever the status. Dropping
     /// the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        if let Some(message) = self.whole.take() {
+            return Ok(Some(message));
+        }
         loop {
             if let Some(message) = self.take()? {
                 return Ok(Some(message));
@@ -306,7 +316,14 @@ mod tests {
         let frames =
             chunks.into_iter().map(|chunk| Ok::<_, Infallible>(Frame::data(Bytes::from_static(chunk))));
         let body = Body::new(StreamBody::new(stream::iter(frames)));
-        Messages { body, pending: Bytes::new(), trailers: None, added: HeaderMap::new(), ended: false }
+        Messages {
+            whole: None,
+            body,
+            pending: Bytes::new(),
+            trailers: None,
+            added: HeaderMap::new(),
+            ended: false,
+        }
     }
 
     #[tokio::test]

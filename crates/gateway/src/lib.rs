@@ -36,6 +36,7 @@
 mod bind;
 mod body;
 mod codec;
+mod direct;
 mod error;
 mod escape;
 mod failure;
@@ -58,6 +59,7 @@ mod transcoder;
 mod wkt;
 
 pub use codec::{CodecError, ProtoJson, ReadOptions, WriteOptions};
+pub use direct::{Direct, DirectRpcs};
 pub use error::{ErrorRenderer, http_status};
 pub use headers::HeaderPolicy;
 pub use openapi::{Contract, Header, Info, Page, PageSettings, Rules, Security, openapi, page};
