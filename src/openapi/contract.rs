@@ -16,7 +16,7 @@ const IDEMPOTENCY_KEY: Header = Header {
     description: "Makes the call safe to repeat: for 24 hours the same key of the same caller gets the first answer \
                   again, and is refused with 409 where it comes with another request.",
     example: "7b0c5a0e-4a54-4b0c-9d43-0d7a1f3b6c55",
-    max_length: 255,
+    max_length: Some(255),
 };
 
 const CUSTOMER: Header = Header {
@@ -24,8 +24,11 @@ const CUSTOMER: Header = Header {
     description: "Slug or row id of the customer to act in, for operators; without it they act in their own. From \
                   anyone else it is refused with 403.",
     example: "acme",
-    max_length: 255,
+    max_length: None,
 };
+
+/// What is about no one customer.
+const BESIDE_CUSTOMERS: [&str; 2] = ["ListCustomers", "WhoAmI"];
 
 pub(super) struct Product {
     policies: HashMap<String, MethodPolicy>,
@@ -88,7 +91,10 @@ impl Contract for Product {
             headers.push(IDEMPOTENCY_KEY);
         }
         let names_customer = method.input().get_field_by_name("customer_id").is_some();
-        if !names_customer && policy.workspace() != WorkspaceAccess::Required {
+        if !names_customer
+            && !BESIDE_CUSTOMERS.contains(&method.name())
+            && policy.workspace() != WorkspaceAccess::Required
+        {
             headers.push(CUSTOMER);
         }
         headers
@@ -111,6 +117,7 @@ impl Contract for Product {
             values: declared.values,
             range: (declared.minimum, declared.maximum),
             items: (declared.min_items, declared.max_items),
+            is_set: declared.unique_items,
             keys: (declared.min_key_length, declared.max_key_length),
         }
     }

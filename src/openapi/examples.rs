@@ -30,9 +30,7 @@ fn special(message: &str, name: &str) -> Option<Value> {
         )
         | ("ApiKey", "expires_at" | "identity_id")
         | ("Webhook", "disabled_reason" | "previous_secret_expires_at")
-        | ("WebhookDelivery", "last_attempt_at" | "next_attempt_at" | "last_error") => {
-            return absent(message, name);
-        }
+        | ("WebhookDelivery", "last_attempt_at" | "next_attempt_at" | "last_error") => absent(name),
         ("TriggerUpdateRequest" | "DataplaneUpgrade", "metadata") => json!({"target_version": "1.3.0"}),
         ("TriggerUpdateRequest" | "Configuration" | "ConfigurationQuery", "user_id") => json!("system"),
         ("CreateProviderRequest" | "Provider", "schema") => json!("PROVIDER_SCHEMA_OPENAI"),
@@ -47,12 +45,12 @@ fn special(message: &str, name: &str) -> Option<Value> {
 }
 
 /// `null` for what can be left out, an empty value for what an answer always writes.
-fn absent(message: &str, name: &str) -> Option<Value> {
-    match (message, name) {
-        (_, "superseded_by" | "worker_id" | "identity_id" | "last_error") => Some(json!("")),
-        (_, "failures" | "resources") => Some(json!([])),
-        (_, "disabled_reason") => Some(json!("WEBHOOK_DISABLED_REASON_UNSPECIFIED")),
-        _ => Some(Value::Null),
+fn absent(name: &str) -> Value {
+    match name {
+        "superseded_by" | "worker_id" | "identity_id" | "last_error" => json!(""),
+        "failures" | "resources" => json!([]),
+        "disabled_reason" => json!("WEBHOOK_DISABLED_REASON_UNSPECIFIED"),
+        _ => Value::Null,
     }
 }
 
@@ -76,12 +74,18 @@ fn text(message: &str, name: &str) -> Option<&'static str> {
         ("Customer", "id") => "cust_01K9GQ5T0BE4RJ3W7XZP2M8NQD",
         ("Project", "id") => "proj_01K9GQ5T0BE4RJ3W7XZP2M8NQD",
         ("ProjectMember", "id") => "mem_01K9GQ5T0BE4RJ3W7XZP2M8NQD",
-        ("Identity", "id") | (_, "identity_id") => IDENTITY,
+        ("Identity", "id")
+        | (_, "identity_id")
+        | (
+            "CreateMcpProfileRequest"
+            | "McpProfile"
+            | "SaveBYOKBackendsRequest"
+            | "DeleteBYOKBackendsRequest",
+            "user_id",
+        ) => IDENTITY,
         ("Workspace", "id") => "ws_01K9GQ5T0BE4RJ3W7XZP2M8NQD",
         ("Provider", "id") => "prov_01K9GQ5T0BE4RJ3W7XZP2M8NQD",
-        ("ApiKey", "id") | (_, "api_key_id") | ("UserKey", "id") | (_, "created_by") => {
-            "key_01K9GQ5T0BE4RJ3W7XZP2M8NQD"
-        }
+        ("ApiKey" | "UserKey", "id") | (_, "api_key_id" | "created_by") => "key_01K9GQ5T0BE4RJ3W7XZP2M8NQD",
         ("Configuration", "id") | (_, "configuration_id") => "cfg_01K9GQ5T0BE4RJ3W7XZP2M8NQD",
         ("ConfigurationEvent", "id") | (_, "event_id" | "upgrade_event_id" | "rollback_event_id") => EVENT,
         ("Webhook", "id") | (_, "webhook_id") => "whk_01K9GQ5T0BE4RJ3W7XZP2M8NQD",
@@ -101,8 +105,7 @@ fn text(message: &str, name: &str) -> Option<&'static str> {
         ("ExternalSubject", "issuer") => "https://login.example.com",
         ("ExternalSubject", "subject") => "248289761001",
         ("ByokBackend", "name") => "mine",
-        ("ByokBackend", "schema") => "openai",
-        ("ByokBackend", "base_url") | (_, "base_url") => "https://api.openai.com/v1",
+        (_, "base_url") => "https://api.openai.com/v1",
         ("SetDataplaneURLRequest" | "ProxyUrlPayload", "url") => "https://edge-1.example.com",
         ("Webhook" | "CreateWebhookRequest", "url") => "https://hooks.example.com/agentrouter",
         ("AddProjectMemberRequest" | "UpdateProjectMemberRequest" | "ProjectMember", "role") => "member",
@@ -119,19 +122,13 @@ fn text(message: &str, name: &str) -> Option<&'static str> {
             "01989a3f-5b1c-7d2e-9f40-8a6b7c5d4e3f"
         }
         ("AcknowledgeEventRequest" | "BatchAcknowledgeEventsRequest", "worker_id") => "edge-1-0",
-        ("SaveBYOKBackendsRequest", "key_address") => "key-1",
-        ("CreateMcpProfileRequest" | "McpProfile", "key_id") => "key-1",
-        (
-            "CreateMcpProfileRequest"
-            | "McpProfile"
-            | "SaveBYOKBackendsRequest"
-            | "DeleteBYOKBackendsRequest",
-            "user_id",
-        ) => IDENTITY,
+        ("SaveBYOKBackendsRequest", "key_address") | ("CreateMcpProfileRequest" | "McpProfile", "key_id") => {
+            "key-1"
+        }
         (_, "customer_id") => "acme",
         (_, "project_id") => "assistants",
         (_, "workspace_id") => "edge-1",
-        (_, "provider_id") => "openai",
+        ("ByokBackend", "schema") | (_, "provider_id") => "openai",
         (_, "mcp_profile_id") => "default",
         (_, "email") => "ada@example.com",
         (_, "etag") if !message.ends_with("Request") => "1",

@@ -4,8 +4,6 @@ mod contract;
 mod examples;
 mod serve;
 
-use std::sync::LazyLock;
-
 use agentrouter_api::DESCRIPTOR_POOL;
 use agentrouter_gateway::{Info, openapi};
 use serde_json::Value;
@@ -16,7 +14,8 @@ pub(crate) use serve::routes;
 
 const DESCRIPTION: &str = include_str!("description.md");
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+/// The document. It holds nothing of an installation.
+pub fn document() -> Value {
     let info = Info {
         title: "AgentRouter".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -25,11 +24,6 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
         bearer: "A management key (`ak-…`), a session token or a workspace token.".to_owned(),
     };
     openapi(&DESCRIPTOR_POOL, &info, &Product::new(&DESCRIPTOR_POOL))
-});
-
-/// The document. It is made when it is first asked for, and holds nothing of an installation.
-pub fn document() -> &'static Value {
-    &DOCUMENT
 }
 
 /// The document for people to read and to compare, as it is kept in `docs/openapi.json`.

@@ -18,27 +18,39 @@ const PATH: &str = "/openapi.json";
 /// The routes of the document and its page.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
-        .route(PATH, get(|headers: HeaderMap| async move { DOCUMENT.answer(&headers) }))
-        .route("/docs", get(|headers: HeaderMap| async move { PAGE.answer(&headers) }))
+        .route(PATH, get(|headers: HeaderMap| async move { SERVED.document.answer(&headers) }))
+        .route("/docs", get(|headers: HeaderMap| async move { SERVED.page.answer(&headers) }))
 }
 
-static DOCUMENT: LazyLock<Static> =
-    LazyLock::new(|| Static::new(document().to_string(), HeaderValue::from_static("application/json"), None));
+/// Both, made when one of them is first asked for.
+static SERVED: LazyLock<Served> = LazyLock::new(Served::new);
 
-static PAGE: LazyLock<Static> = LazyLock::new(|| {
-    let settings =
-        PageSettings { document: PATH, base_url: "$AGENTROUTER_BASE_URL", token: "$AGENTROUTER_API_KEY" };
-    let page = page(document(), settings);
-    // Nothing runs and nothing is fetched but what is in the page already.
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'",
-        sha256(page.style),
-        sha256(page.script),
-    );
-    let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
-    Static::new(page.html, HeaderValue::from_static("text/html; charset=utf-8"), Some(policy))
-});
+struct Served {
+    document: Static,
+    page: Static,
+}
+
+impl Served {
+    fn new() -> Self {
+        let document = document();
+        let settings =
+            PageSettings { document: PATH, base_url: "$AGENTROUTER_BASE_URL", token: "$AGENTROUTER_API_KEY" };
+        let page = page(&document, settings);
+        // Nothing runs and nothing is fetched but what is in the page already.
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'",
+            sha256(page.style),
+            sha256(page.script),
+        );
+        let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        Self {
+            document: Static::new(document.to_string(), HeaderValue::from_static("application/json"), None),
+            page: Static::new(page.html, html, Some(policy)),
+        }
+    }
+}
 
 fn sha256(text: &str) -> String {
     STANDARD.encode(digest(&SHA256, text.as_bytes()))

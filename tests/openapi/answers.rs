@@ -2,14 +2,13 @@
 
 use std::io::Write as _;
 
-use agentrouter::openapi;
 use agentrouter_testkit::TestDb;
 use reqwest::{Client as Http, Method, Response, Url};
 use serde_json::{Value, json};
 
 use crate::checks::{script, succeed};
 use crate::common::{OPERATOR_KEY, TestServer};
-use crate::document::{Call, Operation, of_rpc, operations};
+use crate::document::{Call, Operation, document, of_rpc, operations};
 use crate::surface::client::Client;
 use crate::surface::table::RPCS;
 use crate::surface::tenant::{Form, Names, Tenant};
@@ -80,7 +79,7 @@ impl Record {
     /// Has the whole record judged by a validator of JSON schemas that knows nothing of this product.
     async fn judge(self) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        let everything = json!({"document": openapi::document(), "exchanges": self.0});
+        let everything = json!({"document": document(), "exchanges": self.0});
         file.write_all(everything.to_string().as_bytes()).unwrap();
         let mut judge = script("judge.py");
         judge.arg(file.path());

@@ -82,6 +82,7 @@ fn forbidden(operation: &Operation, call: &Call) -> Vec<(String, Call)> {
 
 /// Values that break one rule of a schema each.
 fn wrong(schema: &'static Value) -> Vec<Value> {
+    let beside = &schema["not"]["const"];
     let schema = resolved(schema);
     let number = |key: &str| schema[key].as_u64().map(|number| usize::try_from(number).unwrap());
     let mut wrong = Vec::new();
@@ -106,6 +107,12 @@ fn wrong(schema: &'static Value) -> Vec<Value> {
             if schema["items"]["type"] == "string" { json!(format!("i{index}")) } else { json!({}) }
         };
         wrong.push((0..=most).map(item).collect());
+    }
+    if schema["uniqueItems"] == true {
+        wrong.push(json!(["twice", "twice"]));
+    }
+    if !beside.is_null() {
+        wrong.push(beside.clone());
     }
     if number("minItems").is_some() {
         wrong.push(json!([]));

@@ -24,10 +24,16 @@ pub(crate) struct Call {
     pub(crate) body: Option<Value>,
 }
 
+/// The whole document.
+pub(crate) fn document() -> &'static Value {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi::document);
+    &DOCUMENT
+}
+
 /// All operations.
 pub(crate) fn operations() -> &'static [Operation] {
     static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
-        let paths = openapi::document()["paths"].as_object().unwrap();
+        let paths = document()["paths"].as_object().unwrap();
         let operations = paths.iter().flat_map(|(path, item)| {
             item.as_object().unwrap().iter().map(move |(method, value)| Operation {
                 id: value["operationId"].as_str().unwrap(),
@@ -52,7 +58,7 @@ pub(crate) fn of_rpc(name: &str) -> Vec<&'static Operation> {
 /// What a reference within the document leads to; any other value itself.
 pub(crate) fn resolved(value: &'static Value) -> &'static Value {
     match value["$ref"].as_str() {
-        Some(target) => openapi::document().pointer(target.strip_prefix('#').unwrap()).unwrap(),
+        Some(target) => document().pointer(target.strip_prefix('#').unwrap()).unwrap(),
         None => value,
     }
 }

@@ -53,18 +53,21 @@ pub struct Header {
     pub description: &'static str,
     /// A value it may have.
     pub example: &'static str,
-    /// Most characters of it.
-    pub max_length: u32,
+    /// Most characters of it, where that is known.
+    pub max_length: Option<u32>,
 }
 
 impl Header {
     pub(super) fn to_json(&self) -> Value {
         let Self { name, description, example, max_length } = self;
+        let mut schema = Map::new();
+        put(&mut schema, "type", "string");
+        bounds(&mut schema, (max_length.map(|_| 1), *max_length), ("minLength", "maxLength"));
         json!({
             "name": name,
             "in": "header",
             "description": description,
-            "schema": {"type": "string", "minLength": 1, "maxLength": max_length},
+            "schema": schema,
             "example": example,
         })
     }
@@ -85,6 +88,8 @@ pub struct Rules {
     pub range: (Option<i64>, Option<i64>),
     /// Fewest and most items of a list, or entries of a map.
     pub items: (Option<u32>, Option<u32>),
+    /// Whether no item of a list occurs twice.
+    pub is_set: bool,
     /// Fewest and most characters of a map's keys.
     pub keys: (Option<u32>, Option<u32>),
 }

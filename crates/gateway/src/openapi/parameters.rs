@@ -16,7 +16,7 @@ const IF_MATCH: Header = Header {
     description: "The `etag` of the resource that the caller knows: where it has changed since, the call is \
                   answered with 412 and changes nothing. The same as the field `etag` of the request.",
     example: "\"5\"",
-    max_length: 255,
+    max_length: None,
 };
 
 /// All parameters of an operation; `names` are those of its path's wildcards.

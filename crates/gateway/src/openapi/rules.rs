@@ -54,9 +54,11 @@ pub(super) fn of_value(schema: &mut Map<String, Value>, rules: &Rules) {
     if is_integer {
         bounds(schema, rules.range, ("minimum", "maximum"));
     } else if is_text && schema.get("format").is_some_and(|format| format == "int64") {
-        // Text has no bounds; that it has no sign can be said.
-        if rules.range.0.is_some_and(|least| least >= 0) {
-            put(schema, "pattern", "^[0-9]{1,19}$");
+        // Text has no bounds; that it has no sign, or is not 0 either, can be said.
+        match rules.range.0 {
+            Some(0) => put(schema, "pattern", "^[0-9]{1,19}$"),
+            Some(1..) => put(schema, "pattern", "^[1-9][0-9]{0,18}$"),
+            _ => {}
         }
     }
 }
@@ -64,6 +66,9 @@ pub(super) fn of_value(schema: &mut Map<String, Value>, rules: &Rules) {
 /// Narrows the schema of a list.
 pub(super) fn of_list(schema: &mut Map<String, Value>, rules: &Rules) {
     bounds(schema, rules.items, ("minItems", "maxItems"));
+    if rules.is_set {
+        put(schema, "uniqueItems", true);
+    }
 }
 
 /// Narrows the schema of a map.

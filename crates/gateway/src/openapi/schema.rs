@@ -137,6 +137,11 @@ impl<'s> Schemas<'s> {
         if side == Side::Request && behavior.is_required && is_plain_text && !schema.contains_key("pattern") {
             schema.entry("minLength").or_insert_with(|| 1.into());
         }
+        if let (Side::Request, true, Kind::Enum(desc)) = (side, behavior.is_required, field.kind())
+            && !field.is_list()
+        {
+            put(&mut schema, "not", json!({"const": desc.default_value().name()}));
+        }
         if behavior.is_required && side == Side::Request && field.is_list() {
             schema.entry("minItems").or_insert_with(|| 1.into());
         }

@@ -242,7 +242,7 @@ impl Contract for Talkative {
     }
 
     fn headers(&self, _: &MethodDescriptor) -> Vec<Header> {
-        vec![Header { name: "x-trace", description: "Traces.", example: "on", max_length: 2 }]
+        vec![Header { name: "x-trace", description: "Traces.", example: "on", max_length: Some(2) }]
     }
 
     fn rules(&self, field: &FieldDescriptor) -> Rules {
@@ -250,9 +250,12 @@ impl Contract for Talkative {
             "s" => Rules { length: (Some(2), Some(3)), pattern: Some("^a".to_owned()), ..Rules::default() },
             "i32" => Rules { range: (Some(-1), Some(1)), ..Rules::default() },
             "i64" => Rules { range: (Some(0), None), ..Rules::default() },
-            "strings" => {
-                Rules { items: (Some(1), Some(2)), values: vec!["a".to_owned()], ..Rules::default() }
-            }
+            "strings" => Rules {
+                items: (Some(1), Some(2)),
+                is_set: true,
+                values: vec!["a".to_owned()],
+                ..Rules::default()
+            },
             "labels" => Rules {
                 items: (None, Some(4)),
                 keys: (Some(1), Some(9)),
@@ -285,7 +288,7 @@ fn a_contract_is_heard() {
         ("i64", json!({"type": "string", "format": "int64", "pattern": "^[0-9]{1,19}$"})),
         (
             "strings",
-            json!({"type": "array", "minItems": 1, "maxItems": 2, "items": {"type": "string", "enum": ["a"]}}),
+            json!({"type": "array", "minItems": 1, "maxItems": 2, "uniqueItems": true, "items": {"type": "string", "enum": ["a"]}}),
         ),
         (
             "labels",
