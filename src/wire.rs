@@ -33,13 +33,11 @@ use agentrouter_webhooks::{TargetPolicy, Webhooks};
 use agentrouter_workspaces::{StatusWatch, Workspaces};
 use anyhow::{Context, Result, anyhow, ensure};
 use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
 use prost_reflect::DescriptorPool;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
-use tower::{Layer, ServiceExt};
+use tower::Layer;
 
 use crate::config::edge::EdgeConfig;
 use crate::http;
@@ -128,12 +126,6 @@ pub(crate) async fn wire(
     let rest = Transcoder::with_options(&DESCRIPTOR_POOL, grpc, options).context("REST routes")?;
     let at_edge = crate::edge::layer(edge, &rest, &policies);
     let protocols = Protocols::new(&callable()?, rest, ProtocolOptions::default());
-    let protocols = tower::service_fn(move |request: Request| {
-        let answer = protocols.clone().oneshot(request.map(tonic::body::Body::new));
-        async move {
-            answer.await.map(|response: axum::http::Response<tonic::body::Body>| response.map(Body::new))
-        }
-    });
     let router = http::routes(deps.db.clone(), keys, shutdown.clone()).fallback_service(protocols).layer((
         axum::middleware::from_fn_with_state(
             http::Observer { telemetry: deps.db.telemetry().clone(), proxies: edge.trusted_proxies },

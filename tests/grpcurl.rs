@@ -1,5 +1,5 @@
 //! grpcurl, which knows nothing but what reflection tells it: lists and describes every service, and runs the main
-//! job. And gRPC-Web, which browsers speak.
+//! job. And gRPC-Web and Connect, which browsers speak.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected must stop")]
 
@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-on_both_engines!(reflection_tells_everything, the_main_job, grpc_web_is_served);
+on_both_engines!(reflection_tells_everything, the_main_job, grpc_web_is_served, connect_is_served);
 
 /// Runs grpcurl and returns what it printed.
 async fn grpcurl(server: &TestServer, token: &str, arguments: &[&str], target: &[&str]) -> String {
@@ -116,5 +116,30 @@ async fn grpc_web_is_served(db: TestDb) {
     let body = response.bytes().await.unwrap();
     let text = String::from_utf8_lossy(&body);
     assert!(text.contains("default") && text.contains("grpc-status: 0"), "{text:?}");
+    server.stop().await;
+}
+
+/// With no header of Connect's own, as `curl` would call.
+async fn connect_is_served(db: TestDb) {
+    let server = TestServer::start(db).await;
+    let call = async |token: &str, method: &str, request: Value| {
+        let url = format!("{}/{method}", server.base_url);
+        let response = server.http.post(url).bearer_auth(token).json(&request).send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    let list = "agentrouter.tenancy.v1.TenancyService/ListCustomers";
+    let (status, customers) = call(OPERATOR_KEY, list, json!({"pageSize": 1})).await;
+    assert_eq!((status, customers["customers"].as_array().map(Vec::len)), (200, Some(1)));
+
+    let (status, error) = call("wrong", list, json!({})).await;
+    assert_eq!((status, &error["code"]), (401, &json!("unauthenticated")));
+    assert_eq!(error["details"][0]["type"], "google.rpc.ErrorInfo");
+    let (status, error) = call(OPERATOR_KEY, list, json!({"nope": 1})).await;
+    assert_eq!((status, &error["code"]), (400, &json!("invalid_argument")));
+    let (status, health) = call("", "grpc.health.v1.Health/Check", json!({})).await;
+    assert_eq!((status, health), (200, json!({"status": "SERVING"})));
+    let (status, error) =
+        call(OPERATOR_KEY, "agentrouter.tenancy.v1.TenancyService/Missing", json!({})).await;
+    assert_eq!((status, &error["code"]), (404, &json!(5)));
     server.stop().await;
 }

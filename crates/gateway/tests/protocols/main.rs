@@ -9,6 +9,7 @@ mod backend;
 mod calls;
 mod classify;
 mod deadlines;
+mod transport;
 
 use std::convert::Infallible;
 use std::path::Path;
