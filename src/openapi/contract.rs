@@ -68,8 +68,8 @@ impl Contract for Product {
             Role::Unspecified => return None,
             Role::Anyone => "anyone",
             Role::Authenticated => "any credential",
-            Role::Viewer => "the role `viewer`",
-            Role::Admin => "the role `admin`",
+            Role::Viewer => "the role `viewer` or above",
+            Role::Admin => "the role `admin` or above",
             Role::Operator => "the role `operator`",
         }];
         callers.extend(match policy.project_role() {

@@ -131,7 +131,7 @@ fn text(message: &str, name: &str) -> Option<&'static str> {
         ("ByokBackend", "schema") | (_, "provider_id") => "openai",
         (_, "mcp_profile_id") => "default",
         (_, "email") => "ada@example.com",
-        (_, "etag") if !message.ends_with("Request") => "1",
+        (_, "etag") if !message.ends_with("Request") => "r1",
         _ => return None,
     })
 }

@@ -193,7 +193,7 @@ pub(super) fn headers() -> Value {
         "ETag": header(
             "The `etag` of the resource, to be sent back in `If-Match`.",
             json!({"type": "string"}),
-            "\"5\"",
+            "\"r1\"",
         ),
         "Retry-After": header(
             "Seconds to wait before the next try, where that is known.",

@@ -15,7 +15,7 @@ const IF_MATCH: Header = Header {
     name: "If-Match",
     description: "The `etag` of the resource that the caller knows: where it has changed since, the call is \
                   answered with 412 and changes nothing. The same as the field `etag` of the request.",
-    example: "\"5\"",
+    example: "\"r1\"",
     max_length: None,
 };
 

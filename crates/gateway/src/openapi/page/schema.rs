@@ -65,32 +65,37 @@ pub(super) fn kind(schema: &Value) -> String {
 
 /// Bounds in words.
 fn facts(schema: &Value) -> String {
-    const WORDS: [(&str, &str); 10] = [
-        ("format", "format "),
-        ("minLength", "characters ≥ "),
-        ("maxLength", "characters ≤ "),
-        ("minimum", "≥ "),
-        ("maximum", "≤ "),
-        ("minItems", "items ≥ "),
-        ("maxItems", "items ≤ "),
-        ("maxProperties", "entries ≤ "),
-        ("pattern", "matches "),
-        ("readOnly", "read only "),
+    const BOUNDS: [(&str, &str, &str); 4] = [
+        ("minLength", "maxLength", " characters"),
+        ("minItems", "maxItems", " items"),
+        ("minProperties", "maxProperties", " entries"),
+        ("minimum", "maximum", ""),
     ];
-    let mut facts = String::new();
-    for (key, word) in WORDS {
-        let value = match schema.get(key) {
-            None => continue,
-            Some(Value::Bool(true)) => String::new(),
-            Some(Value::String(text)) => escaped(text),
-            Some(other) => escaped(&other.to_string()),
-        };
-        // Writing to a string does not fail.
-        let _ = write!(facts, " <small>{word}{value}</small>");
+    let mut facts = Vec::new();
+    if let Some(format) = schema.get("format").and_then(Value::as_str) {
+        facts.push(format!("format {}", escaped(format)));
+    }
+    for (least, most, unit) in BOUNDS {
+        match (schema.get(least), schema.get(most)) {
+            (None, None) => {}
+            (Some(least), None) => facts.push(format!("at least {least}{unit}")),
+            (None, Some(most)) => facts.push(format!("at most {most}{unit}")),
+            (Some(least), Some(most)) => facts.push(format!("{least} to {most}{unit}")),
+        }
+    }
+    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
+        facts.push(format!("matches {}", escaped(pattern)));
     }
     if let Some(values) = schema.get("enum").and_then(Value::as_array) {
         let values = values.iter().filter_map(Value::as_str).map(escaped).collect::<Vec<_>>();
-        let _ = write!(facts, " <small>{}</small>", values.join(" | "));
+        facts.push(values.join(" | "));
     }
-    facts
+    for (key, words) in
+        [("uniqueItems", "no item twice"), ("readOnly", "read only"), ("writeOnly", "write only")]
+    {
+        if schema.get(key).is_some_and(|holds| holds == true) {
+            facts.push(words.to_owned());
+        }
+    }
+    facts.iter().flat_map(|fact| [" <small>", fact.as_str(), "</small>"]).collect()
 }
