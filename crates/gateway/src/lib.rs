@@ -18,7 +18,7 @@
 //! | call | `grpc`, `headers` | frame and metadata, messages |
 //! | answer | `response`, `stream`, `error`, `json` | wire bytes, JSON |
 //!
-//! [`openapi`] tells of the same routes as an OpenAPI document, and [`page`] shows
+//! [`openapi()`] tells of the same routes as an OpenAPI document, and [`page`] shows
 //! that to people.
 //!
 //! Answers go from the wire to text by tables that are made once, without a
