@@ -23,7 +23,7 @@
 //! query and body say is appended to the request one after the other: protobuf
 //! merges messages that come in pieces.
 //!
-//! [`openapi`] tells of the same routes as an OpenAPI document, and [`page`] shows
+//! [`openapi()`] tells of the same routes as an OpenAPI document, and [`page`] shows
 //! that to people.
 //!
 //! [`Protocols`] stands in front of it where the same backend is called over

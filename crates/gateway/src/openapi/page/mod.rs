@@ -53,7 +53,7 @@ impl<'d> Operation<'d> {
     }
 }
 
-/// Shows a document that [`openapi`](super::openapi) made.
+/// Shows a document that [`openapi`](super::openapi()) made.
 pub fn page(document: &Value, settings: PageSettings<'_>) -> Page {
     let mut html = String::new();
     // Writing to a string does not fail.
