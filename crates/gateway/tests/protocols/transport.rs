@@ -88,7 +88,7 @@ async fn resetting_an_http2_stream_cancels_the_handler() {
 /// A9 #98: over HTTP/1.1 a client that is still writing gets the answer, and not a broken connection.
 #[tokio::test]
 async fn a_refused_request_is_read_before_its_connection_closes() {
-    let too_long = [&[0, 0, 3, 0, 0][..], &[0; 0x3_0000]].concat();
+    let too_long = [vec![0, 0, 3, 0, 0], vec![0; 0x3_0000]].concat();
     for (method, content_type, body, expected) in [
         ("Create", "application/grpc-web", too_long.clone(), "grpc-status: 8"),
         ("Upload", "application/grpc-web", too_long.clone(), "grpc-status: 8"),
