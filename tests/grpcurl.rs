@@ -128,8 +128,9 @@ async fn connect_is_served(db: TestDb) {
         (response.status().as_u16(), response.json::<Value>().await.unwrap())
     };
     let list = "agentrouter.tenancy.v1.TenancyService/ListCustomers";
-    let (status, customers) = call(OPERATOR_KEY, list, json!({"pageSize": 1})).await;
-    assert_eq!((status, customers["customers"].as_array().map(Vec::len)), (200, Some(1)));
+    let (status, customers) = call(OPERATOR_KEY, list, json!({})).await;
+    assert_eq!(status, 200);
+    assert!(customers["customers"].as_array().is_some_and(|customers| !customers.is_empty()), "{customers}");
 
     let (status, error) = call("wrong", list, json!({})).await;
     assert_eq!((status, &error["code"]), (401, &json!("unauthenticated")));
