@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use http::Extensions;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tonic::Status;
@@ -46,6 +47,13 @@ impl Deadline {
         match self.0 {
             None => Ok(work.await),
             Some(at) => timeout_at(at, work).await.map_err(|_| exceeded()),
+        }
+    }
+
+    /// Leaves itself to a [`DeadlineLayer`](super::DeadlineLayer), which would start the clock anew.
+    pub(super) fn tell(self, extensions: &mut Extensions) {
+        if self.0.is_some() {
+            extensions.insert(self);
         }
     }
 

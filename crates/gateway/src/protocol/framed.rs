@@ -135,7 +135,7 @@ impl Framed<'_> {
                 }
             }
         };
-        parts.extensions.insert(deadline);
+        deadline.tell(&mut parts.extensions);
         let response =
             deadline.limit(call(backend, method.path.clone(), wire, &shared.headers, parts, body)).await?;
         self.answer(response, outbound, deadline, fault, answer_type)

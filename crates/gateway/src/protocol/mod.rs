@@ -78,7 +78,7 @@ impl Default for ProtocolOptions {
     }
 }
 
-/// All protocols on one listener; see the module's documentation.
+/// All protocols on one listener; see the [crate documentation](crate).
 ///
 /// The backend is that of the [`Transcoder`], which serves what is no rpc.
 /// Deadlines cover a call from its first byte to its last message, and what is

@@ -142,7 +142,7 @@ impl Unary<'_> {
             json: is_json.then(|| (shared.codec.clone(), method.output)),
             compress_from: shared.options.compress_from,
         };
-        parts.extensions.insert(deadline);
+        deadline.tell(&mut parts.extensions);
         let answered = async {
             let response =
                 call(backend, method.path.clone(), Wire::ConnectUnary, &shared.headers, parts, body).await;
