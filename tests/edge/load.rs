@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use agentrouter_api::identity::WhoAmIRequest;
 use agentrouter_api::identity::sessions_service_client::SessionsServiceClient;
+use agentrouter_storage::Tx;
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -50,27 +49,40 @@ async fn calls_beyond_the_bound_are_told_to_come_back() {
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(server.rest(Method::GET, "/v1/customers/default", None).await.status(), StatusCode::OK);
 
-        // A call whose message does not come to its end takes the only place.
-        let held = hold(&server).await;
-        let refused = until_refused(&server).await;
-        let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
-        assert!((1..=2).contains(&seconds), "{seconds}");
-        let body: Value = refused.json().await.unwrap();
-        assert_eq!(body["code"], 14);
-        assert!(body["details"].to_string().contains("SERVER_BUSY"), "{body}");
-        let mut sessions = SessionsServiceClient::new(server.api(OPERATOR_KEY).await);
-        let status = sessions.who_am_i(WhoAmIRequest {}).await.unwrap_err();
-        assert_eq!(status.code(), Code::Unavailable);
-        assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
-        let health = server.http.get(format!("{}/readyz", server.base_url)).send().await.unwrap();
-        assert_eq!(health.status(), StatusCode::OK);
-        drop(held);
+        // A call that waits for the database takes the only place.
+        let writing = server.running.db.begin().await.unwrap();
+        let call = async {
+            while server
+                .rest(Method::POST, "/v1/customers", Some(json!({"customer_id": "waits"})))
+                .await
+                .status()
+                == StatusCode::SERVICE_UNAVAILABLE
+            {}
+        };
+        tokio::join!(call, refusals(&server, writing));
     };
     tokio::select! {
         answer = poll => panic!("the poll should still wait: {answer:?}"),
         () = meanwhile => {}
     }
     server.stop().await;
+}
+
+/// What calls beyond the bound are told while somebody writes.
+async fn refusals(server: &TestServer, writing: Tx) {
+    let refused = until_refused(server).await;
+    let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=2).contains(&seconds), "{seconds}");
+    let body: Value = refused.json().await.unwrap();
+    assert_eq!(body["code"], 14);
+    assert!(body["details"].to_string().contains("SERVER_BUSY"), "{body}");
+    let mut sessions = SessionsServiceClient::new(server.api(OPERATOR_KEY).await);
+    let status = sessions.who_am_i(WhoAmIRequest {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+    let health = server.http.get(format!("{}/readyz", server.base_url)).send().await.unwrap();
+    assert_eq!(health.status(), StatusCode::OK);
+    drop(writing);
 }
 
 async fn until_refused(server: &TestServer) -> reqwest::Response {
@@ -82,16 +94,4 @@ async fn until_refused(server: &TestServer) -> reqwest::Response {
         sleep(Duration::from_millis(20)).await;
     }
     panic!("nothing holds the only place")
-}
-
-/// A gRPC-Web call that goes on until this is dropped: of its message only the beginning is sent.
-async fn hold(server: &TestServer) -> TcpStream {
-    let mut stream = TcpStream::connect(server.running.address).await.unwrap();
-    let head = format!(
-        "POST /agentrouter.identity.v1.SessionsService/WhoAmI HTTP/1.1\r\nhost: a\r\n\
-         authorization: Bearer {OPERATOR_KEY}\r\ncontent-type: application/grpc-web+proto\r\n\
-         content-length: 1000\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream
 }

@@ -157,16 +157,23 @@ impl ErrorRenderer {
         Encoder { tables: [&self.0.tables, &DETAIL_TYPES], style: Style::Rest }
     }
 
+    fn info(&self, reason: &str) -> Any {
+        let domain = self.0.domain.clone();
+        pack(
+            "google.rpc.ErrorInfo",
+            &pb::ErrorInfo { reason: reason.to_owned(), domain, ..Default::default() },
+        )
+    }
+
     fn details(&self, inner: &Inner) -> Vec<Any> {
         match &inner.origin {
+            // The layer that ends late calls serves protocols whose clients count details, too.
+            Origin::Backend { details } if details.is_empty() && inner.code == Code::DeadlineExceeded => {
+                vec![self.info("DEADLINE_EXCEEDED")]
+            }
             Origin::Backend { details } => details.clone(),
             Origin::Gateway { reason, violations } => {
-                let info = pb::ErrorInfo {
-                    reason: (*reason).to_owned(),
-                    domain: self.0.domain.clone(),
-                    ..Default::default()
-                };
-                let mut details = vec![pack("google.rpc.ErrorInfo", &info)];
+                let mut details = vec![self.info(reason)];
                 if !violations.is_empty() {
                     details.push(pack("google.rpc.BadRequest", &bad_request(violations)));
                 }

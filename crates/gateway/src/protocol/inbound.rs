@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::LengthLimitError;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 
 use super::codec::JsonCodec;
 use super::compression::Encoding;
@@ -233,6 +233,11 @@ fn interrupted(error: &Status) -> Status {
     while let Some(inner) = source {
         if inner.is::<LengthLimitError>() {
             return Status::resource_exhausted("the request is too large");
+        }
+        if let Some(status) = inner.downcast_ref::<Status>()
+            && status.code() == Code::DeadlineExceeded
+        {
+            return status.clone();
         }
         source = inner.source();
     }
