@@ -114,7 +114,7 @@ pub enum OldestVersion {
 #[command(next_help_heading = "Pages of other origins")]
 #[serde(deny_unknown_fields, default)]
 pub struct CorsArgs {
-    /// Origins such as https://console.example.com, separated by commas, or `*` for any.
+    /// Origins such as `https://console.example.com`, separated by commas, or `*` for any.
     #[arg(
         id = "cors-origins",
         long = "cors-origins",

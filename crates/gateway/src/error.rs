@@ -167,10 +167,6 @@ impl ErrorRenderer {
 
     fn details(&self, inner: &Inner) -> Vec<Any> {
         match &inner.origin {
-            // The layer that ends late calls serves protocols whose clients count details, too.
-            Origin::Backend { details } if details.is_empty() && inner.code == Code::DeadlineExceeded => {
-                vec![self.info("DEADLINE_EXCEEDED")]
-            }
             Origin::Backend { details } => details.clone(),
             Origin::Gateway { reason, violations } => {
                 let mut details = vec![self.info(reason)];

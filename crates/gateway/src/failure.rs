@@ -125,7 +125,7 @@ pub(crate) struct Violations(Vec<Violation>);
 
 impl Violations {
     pub(crate) fn push(&mut self, field: &str, problem: Problem, description: impl Into<String>) {
-        if self.0.len() < MAX_VIOLATIONS {
+        if !self.is_full() {
             self.0.push(Violation { field: quoted(field), problem, description: description.into() });
         }
     }
@@ -144,6 +144,11 @@ impl Violations {
             };
             violation.field = format!("{parent}{separator}{}", violation.field);
         }
+    }
+
+    /// Whether no more of them are told.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= MAX_VIOLATIONS
     }
 
     /// Forgets those from `first` on.

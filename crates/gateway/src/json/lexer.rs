@@ -322,14 +322,42 @@ fn is_special(bytes: u64) -> bool {
     (control | has_zero(bytes ^ (ONES * 0x22)) | has_zero(bytes ^ (ONES * 0x5c))) != 0
 }
 
+/// A place in a text that moves on: what is asked in the order of the text is counted once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    at: usize,
+    line: usize,
+    column: usize,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { at: 0, line: 1, column: 1 }
+    }
+}
+
+impl Place {
+    /// The line and the column of a byte, as [`position`] has them.
+    pub(crate) fn move_to(&mut self, text: &str, at: usize) -> (usize, usize) {
+        if at < self.at {
+            *self = Self::default();
+        }
+        for byte in text.as_bytes().get(self.at..at).unwrap_or_default() {
+            if *byte == b'\n' {
+                (self.line, self.column) = (self.line + 1, 1);
+            } else if *byte & 0xc0 != 0x80 {
+                // Bytes that go on with a character are not counted.
+                self.column += 1;
+            }
+        }
+        self.at = at.min(text.len());
+        (self.line, self.column)
+    }
+}
+
 /// The line and the column of a byte, both from 1 on; a column is a character.
 pub(crate) fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
-    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    let line = before.split(|byte| *byte == b'\n').count();
-    // Bytes that go on with a character are not counted.
-    let column = before.iter().skip(start).filter(|byte| **byte & 0xc0 != 0x80).count() + 1;
-    (line, column)
+    Place::default().move_to(text, at)
 }
 
 #[cfg(test)]
@@ -384,6 +412,11 @@ mod tests {
     fn positions_count_characters() {
         assert_eq!(position("ab", 1), (1, 2));
         assert_eq!(position("é\nüx", 5), (2, 2));
+        let mut place = Place::default();
+        for (at, expected) in [(2, (1, 2)), (3, (2, 1)), (5, (2, 2)), (3, (2, 1)), (6, (2, 3)), (99, (2, 3))]
+        {
+            assert_eq!(place.move_to("é\nüx", at), expected, "{at}");
+        }
     }
 
     proptest! {

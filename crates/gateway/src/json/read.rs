@@ -2,7 +2,7 @@
 //! body is found at once. Only text that is no JSON ends the reading early.
 
 use super::MAX_DEPTH;
-use super::lexer::{Lexer, Malformed, position};
+use super::lexer::{Lexer, Malformed, Place, position};
 use super::put;
 use super::table::{FieldTable, MessageId, MessageTable, Shape, Tables, Type};
 use crate::failure::{Problem, Violations};
@@ -79,6 +79,7 @@ impl<'t> Decoder<'t> {
             out,
             violations,
             members: None,
+            place: Place::default(),
         };
         reader.at();
         let outcome = read(&mut reader).and_then(|()| reader.lexer.end());
@@ -114,6 +115,8 @@ pub(super) struct Reader<'t, 'x, 'o> {
     pub(super) violations: &'o mut Violations,
     /// Of the outermost object.
     members: Option<Vec<usize>>,
+    /// Of the last violation.
+    place: Place,
 }
 
 impl<'t> Reader<'t, '_, '_> {
@@ -411,7 +414,11 @@ impl<'t> Reader<'t, '_, '_> {
         problem: Problem,
         description: impl Into<String>,
     ) {
-        let (line, column) = position(self.lexer.text(), at);
+        // Beyond what is told, a place is not even looked for: there may be millions.
+        if self.violations.is_full() {
+            return;
+        }
+        let (line, column) = self.place.move_to(self.lexer.text(), at);
         let description = format!("{} (line {line}, column {column})", description.into());
         self.violations.push(field, problem, description);
     }

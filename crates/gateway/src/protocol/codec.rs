@@ -9,8 +9,8 @@ use crate::failure::{Failure, Violations};
 use crate::json::{Decoder, Encoder, MessageId, Style, Tables, Unknown};
 use crate::scalar::Masks;
 
-/// The JSON of protobuf as Connect has it: names in lower camel case, defaults left out. What a message does not have is
-/// passed over, as in protobuf's binary form: a client may be newer than its server.
+/// The JSON of protobuf as Connect has it: names in lower camel case, defaults left out. It is read as strictly as that of
+/// REST.
 #[derive(Debug, Clone)]
 pub(super) struct JsonCodec {
     pub(super) tables: Arc<Tables>,
@@ -23,7 +23,7 @@ impl JsonCodec {
         let text =
             std::str::from_utf8(text).map_err(|_| Status::invalid_argument("the message is not UTF-8"))?;
         let mut violations = Violations::default();
-        let decoder = Decoder { tables: &self.tables, unknown: Unknown::Ignored, masks: Masks::Either };
+        let decoder = Decoder { tables: &self.tables, unknown: Unknown::Refused, masks: Masks::Either };
         decoder.message(out, input, text, &mut violations);
         violations.into_result().map_err(|failure| self.errors.status(failure))
     }
