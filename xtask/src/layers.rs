@@ -29,7 +29,7 @@ const RULES: &[(&str, Allowed)] = &[
     ("kernel", Allowed::Only(&[])),
     ("envelope", Allowed::Only(&["kernel"])),
     ("gateway", Allowed::Only(&["api", "kernel"])),
-    ("gateway-conformance", Allowed::Only(&["gateway"])),
+    ("gateway-conformance", Allowed::Only(&["gateway", "listener"])),
     ("telemetry", Allowed::Only(&[])),
     ("storage", Allowed::Only(&["kernel", "telemetry"])),
     ("delivery", Allowed::Only(&["api", "kernel", "storage", "telemetry"])),

@@ -32,7 +32,7 @@ const fn failure(
     Failure { status, name, description, example, header: None, applies: |_| true }
 }
 
-const FAILURES: [Failure; 13] = [
+const FAILURES: [Failure; 16] = [
     failure(
         400,
         "InvalidRequest",
@@ -62,6 +62,15 @@ const FAILURES: [Failure; 13] = [
         (5, "NOT_FOUND", "there is no such resource"),
     ),
     Failure {
+        applies: has_body,
+        ..failure(
+            408,
+            "BodyTooSlow",
+            "The body did not move on (DEADLINE_EXCEEDED).",
+            (4, "REQUEST_BODY_TOO_SLOW", "the request body did not move on"),
+        )
+    },
+    Failure {
         applies: |endpoint| !is_read(endpoint),
         ..failure(
             409,
@@ -88,6 +97,12 @@ const FAILURES: [Failure; 13] = [
             (8, "REQUEST_BODY_TOO_LARGE", "the request body is too large"),
         )
     },
+    failure(
+        414,
+        "UriTooLong",
+        "Path and query are longer than the server reads (INVALID_ARGUMENT).",
+        (3, "URI_TOO_LONG", "path and query are too long"),
+    ),
     Failure {
         header: Some("Accept"),
         applies: has_body,
@@ -107,6 +122,12 @@ const FAILURES: [Failure; 13] = [
             (8, "RATE_LIMITED", "try again later"),
         )
     },
+    failure(
+        431,
+        "HeadersTooLarge",
+        "The head of the request is larger than the server reads (RESOURCE_EXHAUSTED); perhaps without a body.",
+        (8, "TOO_MANY_HEADER_FIELDS", "the head of the request is too large"),
+    ),
     failure(
         500,
         "Internal",

@@ -214,9 +214,12 @@ fn etags_masks_streams_and_errors() {
         let statuses = operation["responses"].as_object().expect("answers").keys();
         statuses.map(|status| status.parse().expect("a status")).collect::<Vec<u16>>()
     };
-    assert_eq!(statuses(update), [200, 400, 401, 403, 404, 409, 412, 413, 415, 429, 500, 501, 503, 504]);
+    assert_eq!(
+        statuses(update),
+        [200, 400, 401, 403, 404, 408, 409, 412, 413, 414, 415, 429, 431, 500, 501, 503, 504]
+    );
     // What has no side effects conflicts with nothing.
-    assert_eq!(statuses(book), [200, 400, 401, 403, 404, 412, 429, 500, 501, 503, 504]);
+    assert_eq!(statuses(book), [200, 400, 401, 403, 404, 412, 414, 429, 431, 500, 501, 503, 504]);
     for response in document["components"]["responses"].as_object().expect("errors").values() {
         let schema = &response["content"]["application/json"]["schema"];
         assert_eq!(schema["$ref"], "#/components/schemas/google.rpc.Status");
