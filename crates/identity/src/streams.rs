@@ -75,19 +75,14 @@ impl Streams {
                 _ = ticks.tick() => {}
                 () = self.news.notified() => {}
             }
-            match self.look(db, cache).await {
-                Ok(0) => {}
-                // Calls with what has ended are refused from here on, too.
-                Ok(_) => cache.forget(),
-                Err(error) => {
-                    tracing::warn!(job = "streams", error = %Fault::from(error), "a background job failed");
-                }
+            if let Err(error) = self.look(db, cache).await {
+                tracing::warn!(job = "streams", error = %Fault::from(error), "a background job failed");
             }
         }
     }
 
-    /// Ends the streams of credentials that are not live any more. Returns how many credentials that were.
-    async fn look(&self, db: &Db, cache: &Cache) -> Result<usize, StorageError> {
+    /// Ends the streams of credentials that are not live any more, and confirms those of workers that are.
+    async fn look(&self, db: &Db, cache: &Cache) -> Result<(), StorageError> {
         let started = cache.begin();
         let (mut keys, mut tokens) = (Vec::new(), Vec::new());
         {
@@ -114,6 +109,10 @@ impl Streams {
                 tokens.iter().filter(|(_, id)| !live.contains_key(&id.uuid())).map(|(hash, _)| *hash),
             );
         }
+        if !ended.is_empty() {
+            // First, so that who has seen a stream end is refused everywhere.
+            cache.forget();
+        }
         let mut open = self.lock();
         for hash in &ended {
             open.remove(hash);
@@ -125,7 +124,7 @@ impl Streams {
                 cache.confirm(hash, worker, started, *remaining);
             }
         }
-        Ok(ended.len())
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TokenHash, Open>> {
