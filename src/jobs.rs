@@ -12,7 +12,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// Leases that ran out and retries that are due are looked for this often; a poll finds its own at once.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_millis(250);
+/// How many workspaces are looked up for that at a time.
+const SETTLE_LIMIT: i64 = 100;
 const PRESENCE: Duration = Duration::from_secs(1);
 /// How often the state of the installation is read for the metrics, however often those are asked for.
 const FLEET: Duration = Duration::from_secs(15);
@@ -26,11 +28,8 @@ pub(crate) fn start(db: &Db, presence: &Arc<Presence>, shutdown: &CancellationTo
     let mut jobs = JoinSet::new();
     let (pulse_db, pulse_shutdown) = (db.clone(), shutdown.clone());
     jobs.spawn(async move { pulse::run(&pulse_db, &pulse_shutdown).await });
-    let settle_db = db.clone();
-    every(&mut jobs, "settle", SETTLE, shutdown, move || {
-        let db = settle_db.clone();
-        async move { agentrouter_delivery::settle_due(&db, 100).await.map(|_| ()) }
-    });
+    let (settle_db, settle_shutdown) = (db.clone(), shutdown.clone());
+    every(&mut jobs, "settle", SETTLE, shutdown, move || settle(settle_db.clone(), settle_shutdown.clone()));
     let (presence, presence_db) = (Arc::clone(presence), db.clone());
     every(&mut jobs, "presence", PRESENCE, shutdown, move || {
         let (presence, db) = (Arc::clone(&presence), presence_db.clone());
@@ -59,6 +58,12 @@ pub(crate) fn start(db: &Db, presence: &Arc<Presence>, shutdown: &CancellationTo
     let sweep_db = db.clone();
     every(&mut jobs, "sweep", SWEEP, shutdown, move || sweep(sweep_db.clone()));
     jobs
+}
+
+/// Settles all that is due now: when a large worker dies, hundreds of leases end at once.
+async fn settle(db: Db, shutdown: CancellationToken) -> Result<(), StorageError> {
+    while !shutdown.is_cancelled() && agentrouter_delivery::settle_due(&db, SETTLE_LIMIT).await? > 0 {}
+    Ok(())
 }
 
 async fn sweep(db: Db) -> Result<(), StorageError> {

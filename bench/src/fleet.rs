@@ -9,7 +9,7 @@ use agentrouter_api::identity::api_keys_service_client::ApiKeysServiceClient;
 use agentrouter_api::identity::{ApiKeyKind, CreateApiKeyRequest};
 use agentrouter_identity::{SigningKeys, issue_workspace_token};
 use agentrouter_kernel::id::{Customer, Id, Provider, Workspace};
-use agentrouter_storage::{Db, Sql, Value, query};
+use agentrouter_storage::{Db, Sql, StorageError, Value, query};
 use anyhow::{Context, Result};
 use tonic::Request;
 
@@ -19,6 +19,7 @@ use crate::server::{self, Api};
 pub(crate) const UNAUDITED: &str = "nothing of a benchmark is audited";
 /// Longer than the answer to a trigger of 10,000 workspaces.
 const ANSWER_MAX: usize = 64 << 20;
+const CHANGE_ATTEMPTS: usize = 5;
 
 /// A customer with one provider and this many workspaces.
 #[derive(Debug, Clone)]
@@ -94,12 +95,22 @@ impl Fleet {
 
     /// Changes the provider, so that the next trigger finds new content.
     pub(crate) async fn change(&self, db: &Db) -> Result<()> {
+        // A second process gets the one writer of SQLite by luck while the server has work for it.
+        for _ in 1..CHANGE_ATTEMPTS {
+            if self.try_to_change(db).await.is_ok() {
+                return Ok(());
+            }
+        }
+        Ok(self.try_to_change(db).await?)
+    }
+
+    async fn try_to_change(&self, db: &Db) -> Result<(), StorageError> {
         let mut tx = db.begin().await?;
         query("UPDATE providers SET weight = weight + 1 WHERE customer_id = $1")
             .bind(self.customer)
             .execute(&mut tx)
             .await?;
-        Ok(tx.commit_unaudited(UNAUDITED).await?)
+        tx.commit_unaudited(UNAUDITED).await
     }
 
     /// Triggers the slot of the providers, as an operator.

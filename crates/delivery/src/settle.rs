@@ -113,17 +113,18 @@ row! {
     }
 }
 
-/// Settles up to `limit` workspaces that have something due, and wakes whoever waits for them. Returns how many
-/// workspaces that were.
-pub async fn settle_due(db: &Db, limit: i64) -> Result<usize, StorageError> {
+/// Settles up to `limit` workspaces that have something due, and wakes whoever waits for them. Returns how many events
+/// changed: none, when this has nothing left to do.
+pub async fn settle_due(db: &Db, limit: i64) -> Result<u64, StorageError> {
     const DUE: &str = "SELECT DISTINCT workspace_id, customer_id FROM liaison_configuration_events \
          WHERE due_at IS NOT NULL AND due_at <= :now LIMIT $1";
     let due: Vec<Due> = query(DUE).bind(limit).all(db).await?;
+    let mut changed = 0;
     for workspace in &due {
         let mut tx = db.begin().await?;
-        settle_workspace(&mut tx, workspace.workspace_id).await?;
+        changed += settle_workspace(&mut tx, workspace.workspace_id).await?;
         tx.announce(workspace.customer_id);
         tx.commit_unaudited("the event rows tell").await?;
     }
-    Ok(due.len())
+    Ok(changed)
 }
