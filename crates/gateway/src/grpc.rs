@@ -16,6 +16,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::direct::Whole;
 use crate::failure::Failure;
+use crate::headers;
 use crate::protocol::take_trailers;
 use crate::rule::Route;
 
@@ -285,7 +286,7 @@ pub(crate) fn percent_decoded(text: &[u8]) -> String {
 }
 
 /// The code of an answer that is not gRPC, by the table gRPC clients use.
-pub(crate) fn from_http(status: StatusCode, headers: HeaderMap) -> Failure {
+pub(crate) fn from_http(status: StatusCode, mut metadata: HeaderMap) -> Failure {
     let code = match status.as_u16() {
         400 => Code::Internal,
         401 => Code::Unauthenticated,
@@ -294,8 +295,7 @@ pub(crate) fn from_http(status: StatusCode, headers: HeaderMap) -> Failure {
         429 | 502..=504 => Code::Unavailable,
         _ => Code::Unknown,
     };
-    let mut metadata = headers;
-    metadata.remove(header::CONTENT_ENCODING);
+    headers::drop_body(&mut metadata);
     Failure::backend(
         code,
         format!("the service answered with HTTP status {}", status.as_u16()),

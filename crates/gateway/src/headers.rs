@@ -4,6 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tonic::Code;
 
 use crate::failure::Failure;
+use crate::grpc::TRAILERS;
 
 /// The deadline header of gRPC, which REST clients may use too.
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -77,6 +78,30 @@ impl HeaderPolicy {
 }
 
 fn filter(headers: &mut HeaderMap, names: &[HeaderName], prefixes: &[String]) {
+    drop_where(headers, |name| {
+        name.as_str().starts_with("grpc-")
+            || names.contains(name)
+            || prefixes.iter().any(|prefix| name.as_str().starts_with(prefix.as_str()))
+    });
+}
+
+/// Drops what belongs to one connection, and nothing else.
+pub(crate) fn drop_connection(headers: &mut HeaderMap) {
+    let te = headers.get(header::TE).filter(|te| *te == TRAILERS).cloned();
+    drop_where(headers, |_| false);
+    // This one is gRPC's.
+    if let Some(te) = te {
+        headers.insert(header::TE, te);
+    }
+}
+
+/// Drops what belongs to one connection, or to the body of an answer that is not passed on.
+pub(crate) fn drop_body(headers: &mut HeaderMap) {
+    drop_where(headers, |name| name.as_str().starts_with("content-"));
+}
+
+/// Drops hop-by-hop headers, and others.
+fn drop_where(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
     let named_by_connection: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -84,18 +109,12 @@ fn filter(headers: &mut HeaderMap, names: &[HeaderName], prefixes: &[String]) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    let withheld: Vec<HeaderName> = headers
+    let dropped: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| {
-            name.as_str().starts_with("grpc-")
-                || HOP_BY_HOP.contains(name)
-                || named_by_connection.contains(name)
-                || names.contains(name)
-                || prefixes.iter().any(|prefix| name.as_str().starts_with(prefix.as_str()))
-        })
+        .filter(|name| HOP_BY_HOP.contains(name) || named_by_connection.contains(name) || is_dropped(name))
         .cloned()
         .collect();
-    for name in withheld {
+    for name in dropped {
         headers.remove(name);
     }
 }

@@ -29,6 +29,9 @@
 //! [`Protocols`] stands in front of it where the same backend is called over
 //! gRPC, gRPC-Web and Connect, too, and hands it what is no rpc.
 //!
+//! The services may be in another process and another language: [`remote::Remote`] is a backend that calls them
+//! over the network, and [`remote::reflect`] asks them for their descriptors.
+//!
 //! Not here, on purpose: authentication, limits on concurrency, request ids and
 //! CORS (layers around this service), compression of REST answers, and
 //! serving the OpenAPI document.
@@ -48,6 +51,7 @@ mod options;
 mod protocol;
 mod query;
 mod refusal;
+pub mod remote;
 mod request;
 mod response;
 mod router;

@@ -72,6 +72,16 @@ impl<B> Transcoder<B> {
         Ok(Self { shared: Arc::new(Shared { routes, router, options, errors }), backend })
     }
 
+    /// A transcoder without any route, for services that have no annotations and are called by the rpc protocols
+    /// alone.
+    pub fn without_routes(pool: &DescriptorPool, backend: B, options: Options) -> Self {
+        let errors = ErrorRenderer::new(Tables::new(pool), &options);
+        Self {
+            shared: Arc::new(Shared { routes: Vec::new(), router: Router::default(), options, errors }),
+            backend,
+        }
+    }
+
     /// All routes, in the order of the descriptors.
     pub fn routes(&self) -> impl ExactSizeIterator<Item = &RouteInfo> {
         self.shared.routes.iter().map(|route| &*route.info)

@@ -11,7 +11,7 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, Value};
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
@@ -21,7 +21,7 @@ pub(crate) struct Principal(pub(crate) &'static str);
 
 pub(crate) type Backend = BoxCloneSyncService<HttpRequest<Body>, HttpResponse<Body>, Infallible>;
 
-/// Answers every unary method with its request, but for `Fail` and `GetBook`.
+/// Answers every method with its request, but for `Fail`, `GetBook` and streams of one side.
 pub(crate) fn backend(pool: DescriptorPool) -> Backend {
     BoxCloneSyncService::new(service_fn(move |request: HttpRequest<Body>| {
         let pool = pool.clone();
@@ -38,19 +38,36 @@ async fn serve(pool: &DescriptorPool, request: HttpRequest<Body>) -> HttpRespons
     };
     let codec = DynamicCodec(method.input());
     let mut grpc = tonic::server::Grpc::new(codec);
-    if method.is_server_streaming() {
-        let output = method.output();
-        let service = service_fn(move |request: Request<DynamicMessage>| {
-            let output = output.clone();
-            async move { count(&output, request.get_ref()).map(Response::new) }
-        });
-        grpc.server_streaming(service, request).await
-    } else {
-        let service = service_fn(move |request| {
-            let method = method.clone();
-            async move { unary(&method, request) }
-        });
-        grpc.unary(service, request).await
+    match (method.is_client_streaming(), method.is_server_streaming()) {
+        (false, false) => {
+            let service = service_fn(move |request| {
+                let method = method.clone();
+                async move { unary(&method, request) }
+            });
+            grpc.unary(service, request).await
+        }
+        (false, true) => {
+            let output = method.output();
+            let service = service_fn(move |request: Request<DynamicMessage>| {
+                let output = output.clone();
+                async move { count(&output, request.get_ref()).map(Response::new) }
+            });
+            grpc.server_streaming(service, request).await
+        }
+        (true, false) => {
+            let output = method.output();
+            let service = service_fn(move |request: Request<Streaming<DynamicMessage>>| {
+                let output = output.clone();
+                async move { collect(output, request.into_inner()).await.map(Response::new) }
+            });
+            grpc.client_streaming(service, request).await
+        }
+        (true, true) => {
+            let service = service_fn(|request: Request<Streaming<DynamicMessage>>| async {
+                Ok(Response::new(request.into_inner()))
+            });
+            grpc.streaming(service, request).await
+        }
     }
 }
 
@@ -140,6 +157,21 @@ fn count(output: &MessageDescriptor, request: &DynamicMessage) -> Result<Numbers
     let begin = stream::once(tokio::time::sleep(Duration::from_secs(delay.unwrap_or_default())))
         .filter_map(|()| async { None });
     Ok(Box::pin(begin.chain(numbers).chain(end)))
+}
+
+/// The last message, with `s` of all of them.
+async fn collect(
+    output: MessageDescriptor,
+    mut requests: Streaming<DynamicMessage>,
+) -> Result<DynamicMessage, Status> {
+    let mut last = DynamicMessage::new(output);
+    let mut texts = Vec::new();
+    while let Some(request) = requests.message().await? {
+        texts.push(Value::String(text(&request, "s")));
+        last = request;
+    }
+    last.set_field_by_name("strings", Value::List(texts));
+    Ok(last)
 }
 
 fn number(message: &DynamicMessage, field: &str) -> i32 {
