@@ -36,6 +36,7 @@ async fn call(server: &TestServer, token: &str, method: &str, request: &Value) -
     serde_json::from_str(&printed).unwrap()
 }
 
+/// A12 #116: whoever knows nothing learns everything, and whether the server is well.
 async fn reflection_tells_everything(db: TestDb) {
     let server = TestServer::start(db).await;
     let listed = grpcurl(&server, OPERATOR_KEY, &[], &["list"]).await;
@@ -96,6 +97,7 @@ async fn the_main_job(db: TestDb) {
     server.stop().await;
 }
 
+/// A12 #114: on the one port.
 async fn grpc_web_is_served(db: TestDb) {
     let server = TestServer::start(db).await;
     // One empty, uncompressed message.
@@ -119,7 +121,7 @@ async fn grpc_web_is_served(db: TestDb) {
     server.stop().await;
 }
 
-/// With no header of Connect's own, as `curl` would call.
+/// A1 #17, A12 #116: with no header of Connect's own, as `curl` would call.
 async fn connect_is_served(db: TestDb) {
     let server = TestServer::start(db).await;
     let call = async |token: &str, method: &str, request: Value| {

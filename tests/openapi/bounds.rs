@@ -9,6 +9,7 @@ use crate::document::{Call, Operation, of_rpc, resolved};
 use crate::surface::table::RPCS;
 use crate::surface::tenant::Form;
 
+// A12 #118: for REST.
 pub(crate) async fn what_the_document_forbids_is_refused(db: TestDb) {
     let world = World::new(db).await;
     let mut accepted = Vec::new();

@@ -5,11 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::process::project_files;
+use crate::cited::{Code, Kind};
 
 /// The page that lists them.
 const PAGE: &str = "docs/behaviours.md";
@@ -20,40 +19,12 @@ const COUNT: u32 = 48;
 /// How a test names one.
 const MARK: &str = "// Behaviour ";
 
-/// The macro that makes a test on each engine of a function.
-const STAMP: &str = "on_both_engines!(";
-
-/// A function that names behaviours.
-#[derive(Debug, PartialEq, Eq)]
-struct Marked {
-    function: String,
-    numbers: Vec<u32>,
-    has_test_attribute: bool,
-}
-
-/// What a file says about behaviours.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Page {
-    marked: Vec<Marked>,
-    /// Functions that the file makes tests of, its own or those of its modules.
-    stamped: BTreeSet<String>,
-    faults: Vec<String>,
-}
-
 /// Prints the tests of every behaviour; fails where one has none, or a test names none that exists.
 pub(crate) fn check() -> Result<()> {
     let listed = listed(&fs::read_to_string(PAGE).with_context(|| format!("cannot read {PAGE}"))?);
     ensure!(listed == (1..=COUNT).collect::<Vec<_>>(), "{PAGE} must list 1 to {COUNT} in order: {listed:?}");
 
-    let mut pages = BTreeMap::new();
-    for path in project_files()? {
-        // The tasks are not the product, and this one talks about the marks.
-        if path.extension().is_some_and(|extension| extension == "rs") && !path.starts_with("xtask") {
-            let text = fs::read_to_string(&path)?;
-            pages.insert(path, read(&text));
-        }
-    }
-    let (tests, faults) = collect(&pages);
+    let (tests, faults) = collect(&Code::of_project()?);
     for (number, tests) in &tests {
         println!("{number:>2} {}", tests.first().map_or("", String::as_str));
         for test in tests.iter().skip(1) {
@@ -77,105 +48,47 @@ fn listed(page: &str) -> Vec<u32> {
 }
 
 /// The tests by number, and the marks that are wrong.
-fn collect(pages: &BTreeMap<PathBuf, Page>) -> (BTreeMap<u32, Vec<String>>, Vec<String>) {
+fn collect(code: &Code) -> (BTreeMap<u32, Vec<String>>, Vec<String>) {
     let mut tests: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     let mut faults = Vec::new();
-    for (path, page) in pages {
+    for (path, commented) in code.commented() {
         let shown = path.display();
-        faults.extend(page.faults.iter().map(|fault| format!("{shown}:{fault}")));
-        for marked in &page.marked {
-            let function = &marked.function;
-            let is_stamped = || {
-                stampers(path)
-                    .any(|file| pages.get(&file).is_some_and(|page| page.stamped.contains(function)))
-            };
-            let test = if marked.has_test_attribute {
-                format!("{shown} {function}")
-            } else if is_stamped() {
-                format!("{shown} {function} (SQLite, PostgreSQL)")
-            } else {
+        let mut numbers = Vec::new();
+        for (line, comment) in &commented.comments {
+            match comment.strip_prefix(MARK).map(|mark| mark.split_once(':')) {
+                None => {}
+                Some(Some((number, what))) if !what.trim().is_empty() && number.parse::<u32>().is_ok() => {
+                    numbers.extend(number.parse::<u32>());
+                }
+                Some(_) => {
+                    faults.push(format!("{shown}:{line}: not of the form `{MARK}<number>: <what is shown>`"));
+                }
+            }
+        }
+        if numbers.is_empty() {
+            continue;
+        }
+        let Some(function) = &commented.function else {
+            faults.push(format!("{shown}:{}: a mark stands right above its test", commented.line));
+            continue;
+        };
+        let test = match code.kind(path, commented) {
+            Some(Kind::Attribute) => format!("{shown} {function}"),
+            Some(Kind::BothEngines) => format!("{shown} {function} (SQLite, PostgreSQL)"),
+            None => {
                 faults.push(format!("{shown}: {function} is not a test"));
                 continue;
-            };
-            for number in &marked.numbers {
-                if (1..=COUNT).contains(number) {
-                    tests.entry(*number).or_default().push(test.clone());
-                } else {
-                    faults.push(format!("{shown}: {function} names {number}, which {PAGE} does not list"));
-                }
+            }
+        };
+        for number in numbers {
+            if (1..=COUNT).contains(&number) {
+                tests.entry(number).or_default().push(test.clone());
+            } else {
+                faults.push(format!("{shown}: {function} names {number}, which {PAGE} does not list"));
             }
         }
     }
     (tests, faults)
-}
-
-/// The files that may make tests of a file's functions: itself, and those it is a module of.
-fn stampers(path: &Path) -> impl Iterator<Item = PathBuf> {
-    let folders = path.ancestors().skip(1).filter(|folder| folder.file_name().is_some());
-    let above = folders
-        .flat_map(|folder| [folder.join("main.rs"), folder.join("mod.rs"), folder.with_extension("rs")]);
-    std::iter::once(path.to_path_buf()).chain(above)
-}
-
-/// Reads a file of Rust, line by line: rustfmt keeps marks, attributes and functions on lines of their own.
-fn read(text: &str) -> Page {
-    let mut page = Page { stamped: stamped(text), ..Page::default() };
-    let mut numbers = Vec::new();
-    let mut has_test_attribute = false;
-    let mut open_brackets = 0;
-    for (at, line) in (1..).zip(text.lines().map(str::trim)) {
-        if open_brackets > 0 {
-            open_brackets += brackets(line);
-        } else if let Some(mark) = line.strip_prefix(MARK) {
-            match mark.split_once(':').map(|(number, what)| (number.parse(), what.trim())) {
-                Some((Ok(number), what)) if !what.is_empty() => numbers.push(number),
-                _ => page.faults.push(format!("{at}: not of the form `{MARK}<number>: <what is shown>`")),
-            }
-        } else if line.starts_with("#[") {
-            has_test_attribute |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-            open_brackets = brackets(line);
-        } else if !line.starts_with("//") {
-            match function(line) {
-                Some(function) if !numbers.is_empty() => page.marked.push(Marked {
-                    function: function.to_owned(),
-                    numbers: std::mem::take(&mut numbers),
-                    has_test_attribute,
-                }),
-                None if !numbers.is_empty() => {
-                    numbers.clear();
-                    page.faults.push(format!("{at}: a mark stands right above its test"));
-                }
-                _ => {}
-            }
-            has_test_attribute = false;
-        }
-    }
-    page
-}
-
-/// How many more brackets a line opens than it closes.
-fn brackets(line: &str) -> i32 {
-    line.chars().fold(0, |depth, c| match c {
-        '[' | '(' => depth + 1,
-        ']' | ')' => depth - 1,
-        _ => depth,
-    })
-}
-
-/// The name of the function that begins on this line.
-fn function(line: &str) -> Option<&str> {
-    let (before, after) = line.split_once("fn ")?;
-    let is_function = before.split_whitespace().all(|word| word.starts_with("pub") || word == "async");
-    let name = after.split(['(', '<']).next()?;
-    is_function.then_some(name)
-}
-
-/// The functions that the file makes tests of on both engines.
-fn stamped(text: &str) -> BTreeSet<String> {
-    let lists = text.split(STAMP).skip(1).filter_map(|after| after.split(')').next());
-    let lines = lists.flat_map(str::lines).map(|line| line.split("//").next().unwrap_or_default());
-    let names = lines.flat_map(|line| line.split(',')).map(|name| name.trim().to_owned());
-    names.filter(|name| !name.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -187,8 +100,12 @@ mod tests {
         format!("{MARK}{number}: what it shows\n")
     }
 
-    fn pages(files: &[(&str, String)]) -> BTreeMap<PathBuf, Page> {
-        files.iter().map(|(path, text)| (PathBuf::from(path), read(text))).collect()
+    fn code(files: &[(&str, String)]) -> Code {
+        let mut code = Code::default();
+        for (path, text) in files {
+            code.insert(path.into(), text);
+        }
+        code
     }
 
     #[test]
@@ -207,7 +124,7 @@ mod tests {
             ("tests/crash/inner/deep.rs", deep),
             ("tests/both.rs", both),
         ];
-        let (tests, faults) = collect(&pages(&files));
+        let (tests, faults) = collect(&code(&files));
         assert_eq!(faults, Vec::<String>::new());
         let deep = "tests/crash/inner/deep.rs deep (SQLite, PostgreSQL)".to_owned();
         let plain = "crates/a/tests/plain.rs plain".to_owned();
@@ -228,7 +145,7 @@ mod tests {
             (format!("{}let a = 1;", mark("1")), "a.rs:2: a mark stands right above"),
             (format!("#[test]\nfn a() {{}}\n{}fn b() {{}}", mark("1")), "a.rs: b is not a test"),
         ] {
-            let (tests, faults) = collect(&pages(&[("a.rs", text.clone())]));
+            let (tests, faults) = collect(&code(&[("a.rs", text.clone())]));
             assert_eq!(tests, BTreeMap::new(), "{text}");
             assert!(matches!(&faults[..], [fault] if fault.starts_with(expected)), "{text}: {faults:?}");
         }

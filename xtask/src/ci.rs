@@ -6,7 +6,9 @@ use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 
 use crate::process::{cargo, run as run_command};
-use crate::{behaviours, conformance, deny, layers, lengths, migrations, paths, proto, test, tools};
+use crate::{
+    behaviours, checklist, conformance, deny, layers, lengths, migrations, paths, proto, test, tools,
+};
 
 type Stage = (&'static str, fn() -> Result<()>);
 
@@ -16,6 +18,7 @@ const STAGES: &[Stage] = &[
     ("paths", paths::check),
     ("lengths", lengths::check),
     ("behaviours", behaviours::check),
+    ("checklist", checklist::check),
     ("migrations", migrations::check),
     ("tools", tools::install_all),
     ("proto", proto::check),

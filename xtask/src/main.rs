@@ -10,7 +10,9 @@
 
 mod behaviours;
 mod chaos;
+mod checklist;
 mod ci;
+mod cited;
 mod conformance;
 mod deny;
 mod layers;
@@ -41,6 +43,12 @@ enum Task {
     Behaviours,
     /// Kill servers, workers and the database at random, and see that everything converges
     Chaos(chaos::Chaos),
+    /// Show which tests decide the points of the gateway's checklist; fail where one has none
+    Checklist {
+        /// Write it into the crate's README
+        #[arg(long)]
+        write: bool,
+    },
     /// Run every stage of CI, or only those named
     Ci {
         /// Stages to run, in the order of a full run
@@ -106,6 +114,8 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Behaviours => behaviours::check(),
         Task::Chaos(chaos) => chaos::run(chaos),
+        Task::Checklist { write: false } => checklist::check(),
+        Task::Checklist { write: true } => checklist::write(),
         Task::Ci { stages } => ci::run(&stages),
         Task::Conformance { suite } => conformance::run(&suite),
         Task::Deny => deny::check(),

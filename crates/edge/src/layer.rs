@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(value(response.headers(), "strict-transport-security"), "max-age=60");
     }
 
-    // A9 #103: a panic is answered in the caller's protocol, with the id of the request and nothing of its cause.
+    // A6 #80: a panic is answered in the caller's protocol, with the id of the request and nothing of its cause.
     #[tokio::test]
     async fn panics_are_answered() {
         let layer = layer(None);

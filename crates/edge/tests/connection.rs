@@ -63,7 +63,7 @@ async fn say(stream: &mut TcpStream, request: &str) -> String {
     text
 }
 
-// A9 #103: a panic costs its call, and not its connection.
+// A6 #80: a panic costs its call, and not its connection.
 #[tokio::test]
 async fn connections_outlive_panics() {
     let (mut serving, stop) = (JoinSet::new(), CancellationToken::new());

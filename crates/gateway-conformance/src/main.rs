@@ -1,5 +1,5 @@
 //! The server that the runner of the Connect conformance suite tests: the suite's service behind the gateway's
-//! protocols, one process for each way of serving.
+//! protocols, one process for each way of serving (A11 #110).
 //!
 //! The runner tells on standard input how to serve, and is told on standard output where. `cargo xtask conformance`
 //! runs it all.

@@ -257,7 +257,7 @@ mod tests {
         assert!(!status.message().contains("broke"), "what happened is for the log: {status:?}");
     }
 
-    // A9 #103: a panic costs its call.
+    // A6 #80: a panic costs its call.
     #[tokio::test]
     async fn a_panic_is_answered_with_internal() {
         let service = tower::service_fn(|request: Request<()>| async move {
@@ -270,6 +270,7 @@ mod tests {
         assert!(service.oneshot(request("/fine")).await.is_ok());
     }
 
+    // A6 #80: also where the answer has begun.
     #[tokio::test]
     async fn a_stream_that_panics_ends_with_internal() {
         let service =

@@ -1,5 +1,5 @@
 //! The official conformance suite of protobuf against the codec of this crate: every case that reads or writes JSON,
-//! those that are only recommended, too (A4 #54).
+//! those that are only recommended, too, in proto2 and proto3 (A4 #54, #66).
 //!
 //! The suite's runner starts a program that it asks to convert messages. That program is this one, started once more.
 

@@ -2,7 +2,7 @@
 
 use crate::{SERVICE, envelope, envelopes, post, protocols, request, send, wire};
 
-/// A9 #94: REST lives beside the rpcs, and no protocol takes the other's requests.
+/// A1 #17, A9 #94: REST lives beside the rpcs, and no protocol takes the other's requests.
 #[tokio::test]
 async fn one_service_speaks_every_protocol() {
     let rest = send(protocols(), request("GET", "/v1/books/7", &[], "")).await;
