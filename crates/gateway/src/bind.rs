@@ -1,5 +1,7 @@
 //! Field paths of a request message: looked up once, appended to the wire.
 
+use std::convert::Infallible;
+
 use crate::json::{self, FieldTable, MessageId, Tables, Type, put};
 
 /// Longest dotted path a query parameter may have. Far more than any sensible
@@ -134,6 +136,25 @@ impl FieldPath {
             }
         }
         Ok(())
+    }
+
+    /// Appends the message that the leaf is, whose content `value` appends.
+    pub(crate) fn append_message(
+        &self,
+        tables: &Tables,
+        out: &mut Vec<u8>,
+        value: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let appended = self.append(tables, out, |out| {
+            let place = put::open(out);
+            value(out);
+            put::close(out, place);
+            Ok::<_, Infallible>(())
+        });
+        match appended {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
     }
 
     /// The names in the proto file, joined with dots.

@@ -1,21 +1,17 @@
-//! Reading the body of a REST request, within the limit and only when its type
-//! is one this crate reads.
+//! Reading the body of a REST request, within the limit.
 
 use std::error::Error;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, StatusCode};
+use http::StatusCode;
 use http_body::Body;
 use http_body_util::{BodyExt as _, LengthLimitError};
 use tonic::Code;
 
 use crate::failure::Failure;
 use crate::grpc;
-use crate::options::{ACCEPT_PATCH, ACCEPT_POST, JSON};
-
-/// What `curl -d` says of every body unless told otherwise.
-const FORM: &str = "application/x-www-form-urlencoded";
+use crate::inflate::{Corrupt, Inflating};
+use crate::protocol::Encoding;
 
 /// Refuses a body by its length, before any of it is read: a client that waits
 /// for `100 Continue` then never sends it.
@@ -26,35 +22,19 @@ pub(crate) fn check_length(body: &impl Body, limit: usize) -> Result<(), Failure
     Ok(())
 }
 
-/// Refuses a body that is not plain JSON by its headers, again before reading it.
-pub(crate) fn check_type(method: &Method, headers: &HeaderMap, form_is_json: bool) -> Result<(), Failure> {
-    let encoded = headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if encoded {
-        return Err(unsupported("a compressed request body is not supported")
-            .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")));
-    }
-    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    match (types.next(), types.next()) {
-        (None, _) => Ok(()),
-        (Some(one), None) if is_json(one) => Ok(()),
-        (Some(one), None) if form_is_json && one == FORM => Ok(()),
-        _ => {
-            let failure = unsupported("the request body must be `application/json` in UTF-8");
-            let failure = failure.with_header(header::ACCEPT, JSON);
-            Err(match *method {
-                Method::POST => failure.with_header(ACCEPT_POST, JSON),
-                Method::PATCH => failure.with_header(ACCEPT_PATCH, JSON),
-                _ => failure,
-            })
-        }
+/// Reads the body to its end, without its coding.
+pub(crate) async fn read<B>(body: B, coding: Option<Encoding>, limit: usize) -> Result<Bytes, Failure>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    match coding {
+        None => read_plain(body, limit).await,
+        Some(coding) => read_plain(Inflating::new(body, coding), limit).await,
     }
 }
 
-/// Reads the body to its end.
-pub(crate) async fn read<B>(body: B, limit: usize) -> Result<Bytes, Failure>
+async fn read_plain<B>(body: B, limit: usize) -> Result<Bytes, Failure>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -81,13 +61,6 @@ where
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-/// `application/json`, with no charset or with UTF-8.
-fn is_json(content_type: &HeaderValue) -> bool {
-    let Ok(text) = content_type.to_str() else { return false };
-    let (media, parameters) = text.split_once(';').unwrap_or((text, ""));
-    media.trim().eq_ignore_ascii_case("application/json") && is_utf8(parameters)
-}
-
 /// Whether the parameters of a content type name no charset but UTF-8.
 pub(crate) fn is_utf8(parameters: &str) -> bool {
     parameters.split(';').all(|parameter| match parameter.split_once('=') {
@@ -99,23 +72,30 @@ pub(crate) fn is_utf8(parameters: &str) -> bool {
 }
 
 fn too_large(limit: usize) -> Failure {
-    let message = format!("the request body is larger than {limit} bytes");
+    refused(format!("the request body is larger than {limit} bytes"))
+}
+
+/// One message of a body that has several.
+pub(crate) fn message_too_large(limit: usize) -> Failure {
+    refused(format!("a message of the request body is larger than {limit} bytes"))
+}
+
+fn refused(message: String) -> Failure {
     Failure::new(Code::ResourceExhausted, "REQUEST_BODY_TOO_LARGE", message)
         .with_http(StatusCode::PAYLOAD_TOO_LARGE)
 }
 
-fn unsupported(message: &str) -> Failure {
-    Failure::new(Code::InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", message)
-        .with_http(StatusCode::UNSUPPORTED_MEDIA_TYPE)
-}
-
 /// A layer outside may have limits of its own on length and time; anything else
 /// is a client that went away.
-fn unreadable(error: &(dyn Error + 'static), limit: usize) -> Failure {
+pub(crate) fn unreadable(error: &(dyn Error + 'static), limit: usize) -> Failure {
     let mut source = Some(error);
     while let Some(error) = source {
         if error.is::<LengthLimitError>() {
             return too_large(limit);
+        }
+        if error.is::<Corrupt>() {
+            let message = "the request body is not what its `Content-Encoding` says";
+            return Failure::new(Code::InvalidArgument, "MALFORMED_CONTENT_CODING", message);
         }
         if let Some(status) = error.downcast_ref::<tonic::Status>()
             && status.code() == Code::DeadlineExceeded
@@ -126,28 +106,4 @@ fn unreadable(error: &(dyn Error + 'static), limit: usize) -> Failure {
     }
     tracing::debug!(%error, "the request body ended early");
     Failure::new(Code::Cancelled, "REQUEST_BODY_INCOMPLETE", "the request body ended early")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A3 #48.
-    #[test]
-    fn media_types() {
-        for good in [
-            "application/json",
-            "Application/JSON",
-            "application/json; charset=utf-8",
-            "application/json;charset=\"UTF-8\"",
-            "application/json; version=1",
-        ] {
-            assert!(is_json(&HeaderValue::from_static(good)), "{good}");
-        }
-        for bad in
-            ["", "text/plain", "application/jsonp", "application/json; charset=latin1", "application/xml"]
-        {
-            assert!(!is_json(&HeaderValue::from_static(bad)), "{bad}");
-        }
-    }
 }

@@ -75,6 +75,10 @@ impl Failure {
         self
     }
 
+    pub(crate) fn code(&self) -> Code {
+        self.0.code
+    }
+
     pub(crate) fn into_inner(self) -> Inner {
         *self.0
     }
@@ -92,6 +96,7 @@ pub(crate) enum Problem {
     /// The field exists, but not in this part of the request.
     NotBindable,
     MalformedJson,
+    MalformedProtobuf,
     UnexpectedBody,
     TooManyParameters,
 }
@@ -105,6 +110,7 @@ impl Problem {
             Self::ConflictingField => "CONFLICTING_FIELD",
             Self::NotBindable => "NOT_BINDABLE",
             Self::MalformedJson => "MALFORMED_JSON",
+            Self::MalformedProtobuf => "MALFORMED_PROTOBUF",
             Self::UnexpectedBody => "UNEXPECTED_BODY",
             Self::TooManyParameters => "TOO_MANY_PARAMETERS",
         }
@@ -172,10 +178,15 @@ impl Violations {
     }
 
     pub(crate) fn into_result(self) -> Result<(), Failure> {
-        let Some(message) = self.message() else { return Ok(()) };
+        if self.0.is_empty() { Ok(()) } else { Err(self.into_failure()) }
+    }
+
+    /// The refusal that names them.
+    pub(crate) fn into_failure(self) -> Failure {
+        let message = self.message().unwrap_or_default();
         let mut failure = Failure::new(Code::InvalidArgument, "INVALID_FIELDS", message);
         failure.0.origin = Origin::Gateway { reason: "INVALID_FIELDS", violations: self.0 };
-        Err(failure)
+        failure
     }
 }
 

@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::headers;
 use crate::protocol::take_trailers;
 use crate::rule::Route;
+use crate::upload::Fault;
 
 pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 pub(crate) const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
@@ -61,24 +62,36 @@ pub(crate) struct Context {
     pub(crate) timeout: Option<HeaderValue>,
 }
 
+/// What a call sends.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    /// One frame.
+    One(Bytes),
+    /// Frames that are still arriving, and where it will stand if the client makes a mistake in them.
+    Many(Body, Fault),
+}
+
 /// Calls the route's rpc. An error the backend gives at once is the `Err`.
-pub(crate) async fn call<B>(
-    backend: B,
-    route: &Route,
-    context: Context,
-    frame: Bytes,
-) -> Result<Reply, Failure>
+pub(crate) async fn call<B>(backend: B, route: &Route, context: Context, sent: Sent) -> Result<Reply, Failure>
 where
     B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let whole = Whole(frame.slice(PREFIX.min(frame.len())..));
-    let mut request = Request::new(Body::new(Full::new(frame)));
+    let (body, whole, fault) = match sent {
+        Sent::One(frame) => {
+            let whole = Whole(frame.slice(PREFIX.min(frame.len())..));
+            (Body::new(Full::new(frame)), Some(whole), None)
+        }
+        Sent::Many(body, fault) => (body, None, Some(fault)),
+    };
+    let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = Uri::from(route.grpc_path.clone());
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = context.metadata;
     *request.extensions_mut() = context.extensions;
-    request.extensions_mut().insert(whole);
+    if let Some(whole) = whole {
+        request.extensions_mut().insert(whole);
+    }
     request.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
     request.headers_mut().insert(header::TE, TRAILERS);
     if let Some(timeout) = context.timeout {
@@ -88,7 +101,15 @@ where
         Ok(response) => response,
         Err(never) => match never {},
     };
-    Reply::new(response)
+    match fault {
+        None => Reply::new(response),
+        Some(fault) => {
+            let reply = Reply::new(response);
+            let mut reply = reply.map_err(|failure| fault.take().unwrap_or(failure))?;
+            reply.messages.fault = Some(fault);
+            Ok(reply)
+        }
+    }
 }
 
 /// A backend's answer that did not begin with an error.
@@ -106,7 +127,7 @@ impl Reply {
         let added = take_trailers(&mut parts.extensions);
         let whole = parts.extensions.remove::<Whole>().map(|Whole(message)| message);
         let mut messages =
-            Messages { whole, body, pending: Bytes::new(), trailers: None, added, ended: false };
+            Messages { whole, body, pending: Bytes::new(), trailers: None, added, fault: None, ended: false };
         if headers.contains_key(STATUS) {
             // Trailers-only: the header block is the whole answer.
             headers = ok_or_failure(headers)?;
@@ -153,6 +174,8 @@ pub(crate) struct Messages {
     trailers: Option<HeaderMap>,
     /// Trailing metadata that came beside them.
     added: HeaderMap,
+    /// What the client did wrong, whatever the backend made of it.
+    fault: Option<Fault>,
     ended: bool,
 }
 
@@ -160,6 +183,15 @@ impl Messages {
     /// The next message; `None` after the last, whatever the status. Dropping
     /// the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let next = self.read().await;
+        next.map_err(|failure| self.blamed().unwrap_or(failure))
+    }
+
+    fn blamed(&self) -> Option<Failure> {
+        self.fault.as_ref().and_then(Fault::take)
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
         if let Some(message) = self.whole.take() {
             return Ok(Some(message));
         }
@@ -179,7 +211,11 @@ impl Messages {
                 Some(Err(status)) => return Err(from_status(&status)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.push(data),
-                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                    Err(frame) => {
+                        // Nothing follows them, and a backend that is asked all the same may wait for its client.
+                        self.trailers = frame.into_trailers().ok();
+                        self.ended = true;
+                    }
                 },
             }
         }
@@ -187,6 +223,9 @@ impl Messages {
 
     /// The trailing metadata of a call that succeeded; to be asked after `next` gave `None`.
     pub(crate) fn finish(&mut self) -> Result<HeaderMap, Failure> {
+        if let Some(failure) = self.blamed() {
+            return Err(failure);
+        }
         match self.trailers.take() {
             Some(trailers) => {
                 let mut all = std::mem::take(&mut self.added);
@@ -322,6 +361,7 @@ mod tests {
             pending: Bytes::new(),
             trailers: None,
             added: HeaderMap::new(),
+            fault: None,
             ended: false,
         }
     }

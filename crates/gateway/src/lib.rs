@@ -14,7 +14,8 @@
 //! |---|---|---|
 //! | read the rules | `template`, `rule` | descriptors, routes |
 //! | match | `router` | method and raw path, route and captures |
-//! | bind | `body`, `request`, `query`, `json` | text, gRPC frame |
+//! | read | `receive`, `media`, `body`, `inflate`, `upload` | HTTP body, one text or several |
+//! | bind | `request`, `content`, `query`, `json` | text, gRPC frame |
 //! | call | `grpc`, `headers` | frame and metadata, messages |
 //! | answer | `response`, `stream`, `error`, `json` | wire bytes, JSON |
 //!
@@ -39,17 +40,21 @@
 mod bind;
 mod body;
 mod codec;
+mod content;
 mod direct;
 mod error;
 mod escape;
 mod failure;
 mod grpc;
 mod headers;
+mod inflate;
 mod json;
+mod media;
 mod openapi;
 mod options;
 mod protocol;
 mod query;
+mod receive;
 mod refusal;
 pub mod remote;
 mod request;
@@ -60,6 +65,7 @@ mod scalar;
 mod stream;
 mod template;
 mod transcoder;
+mod upload;
 mod wkt;
 
 pub use codec::{CodecError, ProtoJson, ReadOptions, WriteOptions};

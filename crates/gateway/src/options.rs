@@ -9,7 +9,8 @@ use crate::headers::HeaderPolicy;
 /// Settings of a [`Transcoder`](crate::Transcoder).
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Largest request body in bytes; a larger one is refused with 413.
+    /// Largest request body in bytes, decompressed or not; a larger one is refused with 413. Of a client stream it
+    /// is the largest message, and the body has no end that it must keep to.
     pub max_body_bytes: usize,
     /// Read a body of the type `application/x-www-form-urlencoded` as JSON, because that is what `curl -d`
     /// calls the JSON it sends unless told otherwise. Off: such a body is refused with 415. No form is read
@@ -45,6 +46,22 @@ impl Default for Options {
             fully_decode_reserved_expansion: false,
             www_authenticate: Some(HeaderValue::from_static("Bearer")),
             stream_header_wait: Duration::from_millis(250),
+        }
+    }
+}
+
+/// How the requests of a route are read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) max_query_parameters: usize,
+    pub(crate) fully_decode_reserved_expansion: bool,
+}
+
+impl Reading {
+    pub(crate) fn of(options: &Options) -> Self {
+        Self {
+            max_query_parameters: options.max_query_parameters,
+            fully_decode_reserved_expansion: options.fully_decode_reserved_expansion,
         }
     }
 }

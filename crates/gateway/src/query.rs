@@ -14,11 +14,11 @@ pub(crate) fn bind(
     route: &Route,
     tables: &Tables,
     query: &str,
-    max_parameters: usize,
     out: &mut Vec<u8>,
     start: usize,
     violations: &mut Violations,
 ) {
+    let max_parameters = route.reading.max_query_parameters;
     let mut query_of = Query { route, tables, start, seen: Vec::new() };
     for (index, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
         if index == max_parameters {

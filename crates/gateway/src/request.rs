@@ -11,11 +11,11 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 
 use crate::bind::FieldPath;
+use crate::content::Content;
 use crate::escape::{self, Decode};
 use crate::failure::{Failure, Problem, Violations, quoted};
 use crate::grpc;
-use crate::json::{self, Decoder, FieldTable, Tables, Unknown, put};
-use crate::options::Options;
+use crate::json::{FieldTable, Tables, put};
 use crate::query;
 use crate::router::Match;
 use crate::rule::{BodyRule, PathVariable, Route};
@@ -29,28 +29,28 @@ pub(crate) struct Parts<'r> {
     pub(crate) query: Option<&'r str>,
     pub(crate) headers: &'r HeaderMap,
     /// Empty where the client sent none.
-    pub(crate) body: &'r [u8],
+    pub(crate) content: Content<'r>,
+    /// Which message of the body it is, where there may be several.
+    pub(crate) index: Option<usize>,
 }
 
 /// Builds the request message and frames it.
-pub(crate) fn frame(
-    route: &Route,
-    tables: &Tables,
-    parts: &Parts<'_>,
-    options: &Options,
-) -> Result<Bytes, Failure> {
+pub(crate) fn frame(route: &Route, tables: &Tables, parts: &Parts<'_>) -> Result<Bytes, Failure> {
     let mut violations = Violations::default();
     // Binary is most often shorter than its text.
-    let mut out = Vec::with_capacity(grpc::PREFIX + parts.body.len() + 64);
+    let mut out = Vec::with_capacity(grpc::PREFIX + parts.content.len() + 64);
     out.resize(grpc::PREFIX, 0);
+    let members = parts.content.append(route, tables, &mut out, &mut violations);
+    if let Some(index) = parts.index {
+        violations.prefix(0, format_args!("[{index}]"));
+    }
     let mut request = Request { route, tables, out, violations: &mut violations };
-    let members = request.body(parts.body);
     for variable in &route.variables {
-        request.path_variable(variable, parts.matched, options);
+        request.path_variable(variable, parts.matched);
     }
     if let Some(query) = parts.query {
         let Request { out, violations, .. } = &mut request;
-        query::bind(route, tables, query, options.max_query_parameters, out, grpc::PREFIX, violations);
+        query::bind(route, tables, query, out, grpc::PREFIX, violations);
     }
     if let Some(etag) = &route.request_etag {
         request.if_match(etag, parts.headers);
@@ -77,41 +77,11 @@ impl Request<'_, '_> {
         self.out.get(grpc::PREFIX..).unwrap_or_default()
     }
 
-    /// The message as far as the body goes. Returns the places of the members of its outermost object.
-    fn body(&mut self, body: &[u8]) -> Vec<usize> {
-        let text = match std::str::from_utf8(body) {
-            Ok(text) => text,
-            Err(error) => {
-                let valid = body.get(..error.valid_up_to()).unwrap_or_default();
-                let (line, column) = json::position(&String::from_utf8_lossy(valid), valid.len());
-                let description = format!("is malformed JSON: not UTF-8 at line {line} column {column}");
-                self.violations.push("", Problem::MalformedJson, description);
-                return Vec::new();
-            }
-        };
-        // RFC 8259 knows four whitespace characters; Unicode's others are no JSON.
-        if text.trim_start_matches([' ', '\t', '\r', '\n']).is_empty() {
-            return Vec::new();
-        }
-        let decoder = Decoder { tables: self.tables, unknown: Unknown::Refused, masks: Masks::Either };
-        match self.route.body {
-            BodyRule::None => {
-                self.violations.push("", Problem::UnexpectedBody, "must not have a body");
-                Vec::new()
-            }
-            BodyRule::Whole => decoder.message(&mut self.out, self.route.input, text, self.violations),
-            BodyRule::Field(place) => match FieldPath::of(self.route.input, place).leaf(self.tables) {
-                Some(field) => decoder.field(&mut self.out, field, text, self.violations),
-                None => Vec::new(),
-            },
-        }
-    }
-
-    fn path_variable(&mut self, variable: &PathVariable, matched: &Match<'_>, options: &Options) {
+    fn path_variable(&mut self, variable: &PathVariable, matched: &Match<'_>) {
         let Some(leaf) = variable.field.leaf(self.tables) else { return };
         let Some(kind) = leaf.kind() else { return };
         let raw = matched.capture(&self.route.template, variable.start, variable.end);
-        let how = if variable.is_single || options.fully_decode_reserved_expansion {
+        let how = if variable.is_single || self.route.reading.fully_decode_reserved_expansion {
             Decode::All
         } else {
             Decode::ExceptSlash

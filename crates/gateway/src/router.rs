@@ -71,7 +71,7 @@ pub(crate) enum Outcome<'p> {
 }
 
 /// A matched route and where its segments are in the path.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Match<'p> {
     pub(crate) route: RouteId,
     path: &'p str,

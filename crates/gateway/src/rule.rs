@@ -13,12 +13,14 @@ use thiserror::Error;
 
 use crate::bind::FieldPath;
 use crate::json::{FieldTable, MessageId, Tables, Type};
+use crate::options::{Options, Reading};
 use crate::router::{RouteId, Router, RuleMethod};
 use crate::template::Template;
 use crate::wkt::WellKnown;
 
 pub(crate) const EXTENSION: &str = "google.api.http";
 const EXTENSION_NUMBER: u32 = 72_295_728;
+pub(crate) const HTTP_BODY: &str = "google.api.HttpBody";
 
 /// One route: an HTTP method and path template that reach an rpc.
 ///
@@ -80,6 +82,16 @@ pub(crate) enum BodyRule {
     Field(usize),
 }
 
+/// What kind of thing the body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Payload {
+    Message,
+    /// A `google.api.HttpBody`: any bytes of any type.
+    Raw,
+    /// A list, a map or a scalar, or nothing.
+    Other,
+}
+
 /// A path variable, resolved against the request message.
 #[derive(Debug)]
 pub(crate) struct PathVariable {
@@ -99,9 +111,13 @@ pub(crate) struct Route {
     pub(crate) grpc_path: PathAndQuery,
     pub(crate) input: MessageId,
     pub(crate) output: MessageId,
+    /// Whether the rpc answers with a stream.
     pub(crate) is_streaming: bool,
+    pub(crate) is_client_streaming: bool,
     pub(crate) variables: Vec<PathVariable>,
     pub(crate) body: BodyRule,
+    pub(crate) payload: Payload,
+    pub(crate) reading: Arc<Reading>,
     /// Number of the field of the response that is the body.
     pub(crate) response_body: Option<u32>,
     /// The mask a PATCH is given from its body: `update_mask` of the request.
@@ -112,9 +128,12 @@ pub(crate) struct Route {
     pub(crate) response_etag: Option<u32>,
 }
 
-/// Reads the rules of every method in the pool. Client-streaming methods have
-/// no REST form and are left out.
-pub(crate) fn routes(pool: &DescriptorPool, tables: &Tables) -> Result<(Vec<Route>, Router), BuildError> {
+/// Reads the rules of every method in the pool.
+pub(crate) fn routes(
+    pool: &DescriptorPool,
+    tables: &Tables,
+    options: &Options,
+) -> Result<(Vec<Route>, Router), BuildError> {
     let extension = pool
         .get_extension_by_name(EXTENSION)
         .filter(|extension| {
@@ -123,9 +142,11 @@ pub(crate) fn routes(pool: &DescriptorPool, tables: &Tables) -> Result<(Vec<Rout
         })
         .ok_or(BuildError::NoAnnotations)?;
 
-    let mut table = Table { tables, routes: Vec::new(), router: Router::default(), errors: Vec::new() };
+    let reading = Arc::new(Reading::of(options));
+    let router = Router::default();
+    let mut table = Table { tables, reading, routes: Vec::new(), router, errors: Vec::new() };
     for service in pool.services() {
-        for method in service.methods().filter(|method| !method.is_client_streaming()) {
+        for method in service.methods() {
             if let Some(rule) = rule(&method, &extension) {
                 table.add_method(&method, &rule);
             }
@@ -148,6 +169,7 @@ pub(crate) fn rule(method: &MethodDescriptor, extension: &ExtensionDescriptor) -
 
 struct Table<'t> {
     tables: &'t Tables,
+    reading: Arc<Reading>,
     routes: Vec<Route>,
     router: Router,
     errors: Vec<RuleError>,
@@ -167,7 +189,7 @@ impl Table<'_> {
     }
 
     fn add(&mut self, method: &MethodDescriptor, rule: &DynamicMessage) {
-        let route = match route(method, rule, self.tables) {
+        let route = match route(method, rule, self.tables, &self.reading) {
             Ok(route) => route,
             Err(problem) => return self.error(method, rule, &problem),
         };
@@ -197,6 +219,7 @@ fn route(
     method: &MethodDescriptor,
     rule: &DynamicMessage,
     tables: &Tables,
+    reading: &Arc<Reading>,
 ) -> Result<(Route, RuleMethod), String> {
     let (kind, text) = pattern(rule).ok_or("has no pattern")?;
     let rule_method = match kind.as_str() {
@@ -238,6 +261,19 @@ fn route(
             Some(field.number())
         }
     };
+    let content = match body {
+        BodyRule::None => None,
+        BodyRule::Whole => Some(input),
+        BodyRule::Field(place) => {
+            let field = tables.message(input).and_then(|message| message.fields.get(place));
+            field.filter(|field| field.is_singular()).and_then(FieldTable::message)
+        }
+    };
+    let payload = match content.and_then(|id| tables.message(id)) {
+        Some(message) if *message.name == *HTTP_BODY => Payload::Raw,
+        Some(_) => Payload::Message,
+        None => Payload::Other,
+    };
     let service = method.parent_service().full_name();
     let grpc_path = format!("/{service}/{}", method.name());
 
@@ -249,8 +285,11 @@ fn route(
         }),
         grpc_path: grpc_path.parse().map_err(|_| format!("has the gRPC path `{grpc_path}`"))?,
         is_streaming: method.is_server_streaming(),
+        is_client_streaming: method.is_client_streaming(),
         variables,
         body,
+        payload,
+        reading: Arc::clone(reading),
         response_body,
         update_mask: is(&Method::PATCH).then(|| update_mask(tables, input)).flatten(),
         request_etag: etag(tables, input),

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::Full;
 use prost_reflect::DescriptorPool;
@@ -24,11 +24,11 @@ use crate::error::ErrorRenderer;
 use crate::failure::Failure;
 use crate::json::Tables;
 use crate::options::{JSON, Options};
-use crate::request::{self, Parts};
+use crate::receive::Receiver;
 use crate::router::{Match, Outcome, Router};
-use crate::rule::{self, BodyRule, BuildError, Route, RouteInfo};
+use crate::rule::{self, BuildError, Route, RouteInfo};
 use crate::stream::{self, Format};
-use crate::{body, grpc, headers, response};
+use crate::{grpc, headers, response};
 
 /// REST in front of gRPC services; see the [crate documentation](crate).
 ///
@@ -66,7 +66,7 @@ impl<B> Transcoder<B> {
     /// As [`Transcoder::new`], with other options.
     pub fn with_options(pool: &DescriptorPool, backend: B, options: Options) -> Result<Self, BuildError> {
         let tables = Tables::new(pool);
-        let (routes, router) = rule::routes(pool, &tables)?;
+        let (routes, router) = rule::routes(pool, &tables, &options)?;
         let routes = routes.into_iter().map(Arc::new).collect();
         let errors = ErrorRenderer::new(tables, &options);
         Ok(Self { shared: Arc::new(Shared { routes, router, options, errors }), backend })
@@ -144,7 +144,7 @@ impl Shared {
     async fn respond<B, ReqBody>(&self, backend: B, request: Request<ReqBody>) -> Response<Body>
     where
         B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-        ReqBody: http_body::Body<Data = Bytes>,
+        ReqBody: http_body::Body<Data = Bytes> + Send + 'static,
         ReqBody::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let path = request.uri().path();
@@ -170,7 +170,7 @@ impl Shared {
         let matched = matched.in_path(uri.path());
 
         let is_conditional = request.headers().contains_key(header::IF_MATCH);
-        let mut response = match self.transcode(backend, route, &matched, uri.query(), request).await {
+        let mut response = match self.transcode(backend, route, &matched, &uri, request).await {
             Ok(response) => response,
             Err(failure) => self.errors.render(failure, is_conditional),
         };
@@ -183,28 +183,19 @@ impl Shared {
         backend: B,
         route: &Arc<Route>,
         matched: &Match<'_>,
-        query: Option<&str>,
+        uri: &Uri,
         request: Request<ReqBody>,
     ) -> Result<Response<Body>, Failure>
     where
         B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-        ReqBody: http_body::Body<Data = Bytes>,
+        ReqBody: http_body::Body<Data = Bytes> + Send + 'static,
         ReqBody::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        let limit = self.options.max_body_bytes;
         let timeout = headers::timeout(&parts.headers)?;
-        body::check_length(&body, limit)?;
-        if !matches!(route.body, BodyRule::None) && !body.is_end_stream() {
-            body::check_type(&parts.method, &parts.headers, self.options.form_type_is_json)?;
-        }
-        let body = body::read(body, limit).await?;
-        let frame = request::frame(
-            route,
-            self.errors.tables(),
-            &Parts { matched, query, headers: &parts.headers, body: &body },
-            &self.options,
-        )?;
+        let (errors, options) = (&self.errors, &self.options);
+        let receiver = Receiver { route, matched, uri, errors, options };
+        let sent = receiver.receive(&parts, body).await?;
 
         let format = Format::negotiate(&parts.headers);
         let mut metadata = parts.headers;
@@ -212,7 +203,7 @@ impl Shared {
         let mut extensions = parts.extensions;
         extensions.insert(Arc::clone(&route.info));
         let context = grpc::Context { metadata, extensions, timeout };
-        let reply = grpc::call(backend, route, context, frame).await?;
+        let reply = grpc::call(backend, route, context, sent).await?;
 
         let policy = &self.options.headers;
         if route.is_streaming {

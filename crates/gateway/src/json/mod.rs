@@ -2,6 +2,7 @@
 //! the descriptors and without a message object in between: [`Decoder`] reads
 //! text, [`Encoder`] writes it.
 
+mod check;
 mod lexer;
 mod map;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod wire;
 mod write;
 mod write_wkt;
 
+pub(crate) use check::check;
 pub(crate) use lexer::position;
 pub(crate) use read::{Decoder, Unknown};
 pub(crate) use table::{EnumId, FieldTable, MessageId, MessageTable, Tables, Type};

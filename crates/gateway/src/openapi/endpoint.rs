@@ -63,6 +63,18 @@ impl Endpoint {
         !self.rpc.is_server_streaming() && has_etag(&self.rpc.output())
     }
 
+    /// Whether the body is any bytes of any type.
+    pub(super) fn takes_bytes(&self) -> bool {
+        let is_bytes = |message: &MessageDescriptor| message.full_name() == rule::HTTP_BODY;
+        match &self.body {
+            Body::None => false,
+            Body::Whole => is_bytes(&self.rpc.input()),
+            Body::Field(field) => {
+                !field.is_list() && matches!(field.kind(), Kind::Message(message) if is_bytes(&message))
+            }
+        }
+    }
+
     /// Whether a mask is made of the body's members.
     pub(super) fn infers_mask(&self) -> bool {
         self.http == "PATCH"
@@ -81,10 +93,7 @@ fn has_etag(message: &MessageDescriptor) -> bool {
 pub(super) fn endpoints(pool: &DescriptorPool) -> Vec<Endpoint> {
     let Some(extension) = pool.get_extension_by_name(rule::EXTENSION) else { return Vec::new() };
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    methods
-        .filter(|method| !method.is_client_streaming())
-        .flat_map(|method| of_method(&method, &extension))
-        .collect()
+    methods.flat_map(|method| of_method(&method, &extension)).collect()
 }
 
 fn of_method(method: &MethodDescriptor, extension: &ExtensionDescriptor) -> Vec<Endpoint> {

@@ -59,10 +59,22 @@ fn body(source: &Source<'_>, endpoint: &Endpoint, schema: &Value) -> Value {
             "Only what the body names changes. A mask of its own, where one is given, wins.",
         );
     }
-    put(
-        &mut body,
-        "content",
-        json!({"application/json": {"schema": schema, "example": example::body(source, endpoint)}}),
-    );
+    put(&mut body, "content", content(source, endpoint, schema));
     Value::Object(body)
+}
+
+/// The forms of a body. The schema of lines is that of one of them: OpenAPI 3.1 has no word for a sequence.
+fn content(source: &Source<'_>, endpoint: &Endpoint, schema: &Value) -> Value {
+    if endpoint.takes_bytes() {
+        // OpenAPI 3.1 says nothing of bytes: they have no schema.
+        return json!({"*/*": {}});
+    }
+    let example = example::body(source, endpoint);
+    if endpoint.rpc.is_client_streaming() {
+        return json!({
+            "application/x-ndjson": {"schema": schema, "x-stream": "lines"},
+            "application/json": {"schema": {"type": "array", "items": schema}, "example": [example]},
+        });
+    }
+    json!({"application/json": {"schema": schema, "example": example}})
 }

@@ -1,6 +1,6 @@
 //! Compression of single messages, and of the bodies of Connect's unary calls.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tonic::Status;
@@ -9,7 +9,7 @@ use super::envelope::check_length;
 use crate::stream::quality;
 
 /// The encodings that are spoken, in the words of headers.
-pub(super) const SPOKEN: HeaderValue = HeaderValue::from_static("gzip, br, zstd");
+pub(crate) const SPOKEN: HeaderValue = HeaderValue::from_static("gzip, br, zstd");
 /// The effort for answers: they are compressed once and read once.
 const BROTLI_QUALITY: u32 = 4;
 const BROTLI_WINDOW: u32 = 20;
@@ -22,14 +22,14 @@ const FIRST_GUESS: usize = 64 << 10;
 
 /// A content coding other than `identity`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     Gzip,
     Brotli,
     Zstd,
 }
 
 impl Encoding {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
             Self::Brotli => "br",
@@ -54,7 +54,7 @@ impl Encoding {
     }
 
     /// The encoding a client's messages are in.
-    pub(super) fn of_request(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Status> {
+    pub(crate) fn of_request(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Status> {
         let mut values = headers.get_all(name).iter();
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
@@ -80,7 +80,7 @@ impl Encoding {
     }
 
     /// Appends the compressed message.
-    pub(super) fn compress(self, message: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
+    pub(crate) fn compress(self, message: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
         let written = match self {
             Self::Gzip => {
                 let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::fast());
@@ -108,20 +108,29 @@ impl Encoding {
             return Ok(());
         }
         out.reserve((message.len() * 4).min(limit).min(FIRST_GUESS));
-        let read = match self {
-            // Several members in a row are one message, by RFC 1952.
-            Self::Gzip => bounded(flate2::bufread::MultiGzDecoder::new(message), limit, out),
-            Self::Brotli => bounded(brotli::Decompressor::new(message, BUFFER), limit, out),
-            Self::Zstd => zstd::stream::read::Decoder::with_buffer(message).and_then(|mut decoder| {
-                decoder.window_log_max(ZSTD_WINDOW)?;
-                bounded(decoder, limit, out)
-            }),
-        };
+        let read = self.reader(message).and_then(|reader| bounded(reader, limit, out));
         let length = read.map_err(|error| {
             tracing::debug!(%error, encoding = self.name(), "a message could not be decompressed");
             Status::invalid_argument(format!("a message is no {} data", self.name()))
         })?;
         check_length(length, limit)
+    }
+
+    /// Reads what the bytes of a source were before they were compressed.
+    pub(crate) fn reader<'r>(
+        self,
+        source: impl BufRead + Send + 'r,
+    ) -> io::Result<Box<dyn Read + Send + 'r>> {
+        Ok(match self {
+            // Several members in a row are one message, by RFC 1952.
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+            Self::Brotli => Box::new(brotli::Decompressor::new(source, BUFFER)),
+            Self::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
+                decoder.window_log_max(ZSTD_WINDOW)?;
+                Box::new(decoder)
+            }
+        })
     }
 }
 

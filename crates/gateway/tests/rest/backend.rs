@@ -38,6 +38,8 @@ async fn serve(pool: &DescriptorPool, request: HttpRequest<Body>) -> HttpRespons
     };
     let codec = DynamicCodec(method.input());
     let mut grpc = tonic::server::Grpc::new(codec);
+    // The messages of the probes have one field of every kind.
+    let is_probe = method.output().get_field_by_name("strings").is_some();
     match (method.is_client_streaming(), method.is_server_streaming()) {
         (false, false) => {
             let service = service_fn(move |request| {
@@ -54,7 +56,7 @@ async fn serve(pool: &DescriptorPool, request: HttpRequest<Body>) -> HttpRespons
             });
             grpc.server_streaming(service, request).await
         }
-        (true, false) => {
+        (true, false) if is_probe => {
             let output = method.output();
             let service = service_fn(move |request: Request<Streaming<DynamicMessage>>| {
                 let output = output.clone();
@@ -62,13 +64,56 @@ async fn serve(pool: &DescriptorPool, request: HttpRequest<Body>) -> HttpRespons
             });
             grpc.client_streaming(service, request).await
         }
-        (true, true) => {
+        (true, true) if is_probe => {
             let service = service_fn(|request: Request<Streaming<DynamicMessage>>| async {
                 Ok(Response::new(request.into_inner()))
             });
             grpc.streaming(service, request).await
         }
+        (true, _) => streams_in(method, grpc, request).await,
     }
+    }
+}
+
+/// Gives back what comes in, at the end or message by message.
+async fn streams_in(
+    method: MethodDescriptor,
+    mut grpc: tonic::server::Grpc<DynamicCodec>,
+    request: HttpRequest<Body>,
+) -> HttpResponse<Body> {
+    let is_streaming = method.is_server_streaming();
+    let field = method.output().fields().next().expect("a field").name().to_owned();
+    let output = method.output();
+    if is_streaming {
+        let service = service_fn(|request: Request<Streaming<DynamicMessage>>| async move {
+            let echo = request.into_inner().map(|item| match item {
+                Ok(item) if text(&item, "text") == "fail" => Err(Status::aborted("as asked")),
+                other => other,
+            });
+            Ok(Response::new(echo))
+        });
+        return grpc.streaming(service, request).await;
+    }
+    let service = service_fn(move |request: Request<Streaming<DynamicMessage>>| {
+        let (output, field) = (output.clone(), field.clone());
+        async move {
+            let mut messages = request.into_inner();
+            let mut all = Vec::new();
+            loop {
+                match messages.message().await {
+                    Ok(Some(message)) => all.push(Value::Message(message)),
+                    Ok(None) => break,
+                    // A service that thinks nothing of errors.
+                    Err(_) if all.len() == 1 => break,
+                    Err(status) => return Err(status),
+                }
+            }
+            let mut answer = DynamicMessage::new(output);
+            answer.set_field_by_name(&field, Value::List(all));
+            Ok(Response::new(answer))
+        }
+    });
+    grpc.client_streaming(service, request).await
 }
 
 fn method(pool: &DescriptorPool, path: &str) -> Option<MethodDescriptor> {
@@ -92,6 +137,11 @@ fn unary(
     let answer = match method.name() {
         "Fail" => return Err(failure(&request)),
         "GetBook" => book(&method.output(), &request),
+        "PutBlob" => {
+            let mut file = DynamicMessage::new(method.output());
+            file.set_field_by_name("content", Value::Message(request));
+            file
+        }
         _ if method.output() == method.input() => request,
         _ => DynamicMessage::new(method.output()),
     };

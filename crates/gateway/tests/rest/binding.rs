@@ -230,19 +230,15 @@ async fn other_media_types_are_415() {
         ("content-type", "text/plain"),
         ("content-type", "application/json; charset=latin1"),
         ("content-type", "application/x-www-form-urlencoded"),
-        ("content-encoding", "gzip"),
+        ("content-type", "application/x-ndjson"),
     ] {
         let mut request = request("POST", "/v1/create", "{}");
         request.headers_mut().insert(name, HeaderValue::from_static(value));
         let answer = send(&transcoder(), request).await;
         assert_eq!(answer.status, 415, "{value}");
         assert_eq!(answer.reason(), "UNSUPPORTED_MEDIA_TYPE");
-        if name == "content-type" {
-            assert_eq!(answer.header("accept"), "application/json");
-            assert_eq!(answer.header("accept-post"), "application/json");
-        } else {
-            assert_eq!(answer.header("accept-encoding"), "identity");
-        }
+        assert_eq!(answer.header("accept"), "application/json, application/x-protobuf");
+        assert_eq!(answer.header("accept-post"), answer.header("accept"));
     }
     let mut good = request("POST", "/v1/create", r#"{"s":"é"}"#);
     let json = HeaderValue::from_static("application/json; charset=utf-8");

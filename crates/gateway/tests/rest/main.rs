@@ -5,6 +5,7 @@
 
 mod backend;
 mod binding;
+mod bodies;
 mod build;
 mod errors;
 mod headers;
@@ -13,6 +14,7 @@ mod openapi;
 mod patch;
 mod paths;
 mod streams;
+mod uploads;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -35,7 +37,7 @@ fn pool() -> DescriptorPool {
         let mut compiler = protox::Compiler::new(includes).expect("the include folders");
         compiler.include_imports(true);
         compiler
-            .open_files(["gateway_test.proto", "google/rpc/error_details.proto"])
+            .open_files(["gateway_test.proto", "requests_test.proto", "google/rpc/error_details.proto"])
             .expect("protos that compile");
         compiler.descriptor_pool()
     })

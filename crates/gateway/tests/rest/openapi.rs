@@ -51,9 +51,22 @@ fn routes_are_operations() {
     for id in ["GetItem", "GetItem_2", "Create_13", "Anything", "Anything_post", "Purge", "Count_2"] {
         assert!(operations.contains(id), "{id}");
     }
-    for id in ["Upload", "NoRest"] {
-        assert!(!operations.contains(id), "{id}");
-    }
+    assert!(operations.contains("Upload") && !operations.contains("NoRest"));
+}
+
+/// A10 #107, A3 #47, A12 #117: client streams and bodies of any type say so.
+#[test]
+fn bodies_that_are_no_json_object_are_told() {
+    let document = document();
+    let content =
+        |path: &str, method: &str| operation(&document, path, method)["requestBody"]["content"].clone();
+    let stream = content("/v1/collect/{room}", "post");
+    assert_eq!(stream["application/x-ndjson"]["x-stream"], "lines");
+    assert_eq!(stream["application/json"]["schema"]["type"], "array");
+    assert_eq!(stream["application/json"]["schema"]["items"], stream["application/x-ndjson"]["schema"]);
+    assert_eq!(content("/v1/blobs/{name}", "put"), json!({"*/*": {}}));
+    assert_eq!(content("/v1/blob", "put"), json!({"*/*": {}}));
+    assert_eq!(operation(&document, "/v1/collect/{room}", "get").get("requestBody"), None);
 }
 
 #[test]

@@ -60,7 +60,8 @@ impl Unary<'_> {
         let (mut parts, body) = request.into_parts();
         let served = match self.begin(&mut parts.headers, &body) {
             Ok((deadline, encoding)) => {
-                let read = deadline.limit(body::read(body, self.shared.options.max_message_bytes)).await;
+                let read =
+                    deadline.limit(body::read(body, None, self.shared.options.max_message_bytes)).await;
                 match read.and_then(|read| read.map_err(without_details)) {
                     Ok(message) => {
                         self.call(backend, Received { codec, encoding, message }, parts, deadline).await

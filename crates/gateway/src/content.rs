@@ -1,0 +1,135 @@
+//! The body of a request to the wire form of what the rule binds it to.
+
+use http::HeaderValue;
+
+use crate::bind::FieldPath;
+use crate::failure::{Problem, Violations};
+use crate::json::{self, Decoder, FieldTable, Tables, Unknown, put};
+use crate::rule::{BodyRule, Route};
+use crate::scalar::Masks;
+
+/// Tags of the fields of a `google.api.HttpBody`.
+const CONTENT_TYPE_TAG: u8 = 1 << 3 | 2;
+const DATA_TAG: u8 = 2 << 3 | 2;
+
+/// A body, or one message of a body that has several.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Content<'b> {
+    Json(&'b [u8]),
+    Protobuf(&'b [u8]),
+    /// For a `google.api.HttpBody`.
+    Raw {
+        content_type: Option<&'b HeaderValue>,
+        data: &'b [u8],
+    },
+}
+
+impl Content<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Json(data) | Self::Protobuf(data) | Self::Raw { data, .. } => data.len(),
+        }
+    }
+
+    /// Appends it to the request message. Returns the places of the members of its outermost object.
+    pub(crate) fn append(
+        self,
+        route: &Route,
+        tables: &Tables,
+        out: &mut Vec<u8>,
+        violations: &mut Violations,
+    ) -> Vec<usize> {
+        match self {
+            Self::Json(text) => json(text, route, tables, out, violations),
+            Self::Protobuf(wire) => protobuf(wire, route, tables, out, violations),
+            Self::Raw { content_type, data } => {
+                let append = |out: &mut Vec<u8>| {
+                    if let Some(content_type) = content_type {
+                        out.push(CONTENT_TYPE_TAG);
+                        put::bytes(out, content_type.as_bytes());
+                    }
+                    if !data.is_empty() {
+                        out.push(DATA_TAG);
+                        put::bytes(out, data);
+                    }
+                };
+                match route.body {
+                    BodyRule::None => {}
+                    BodyRule::Whole => append(out),
+                    BodyRule::Field(place) => {
+                        FieldPath::of(route.input, place).append_message(tables, out, append);
+                    }
+                }
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn json(
+    body: &[u8],
+    route: &Route,
+    tables: &Tables,
+    out: &mut Vec<u8>,
+    violations: &mut Violations,
+) -> Vec<usize> {
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(error) => {
+            let valid = body.get(..error.valid_up_to()).unwrap_or_default();
+            let (line, column) = json::position(&String::from_utf8_lossy(valid), valid.len());
+            let description = format!("is malformed JSON: not UTF-8 at line {line} column {column}");
+            violations.push("", Problem::MalformedJson, description);
+            return Vec::new();
+        }
+    };
+    // RFC 8259 knows four whitespace characters; Unicode's others are no JSON.
+    if text.trim_start_matches([' ', '\t', '\r', '\n']).is_empty() {
+        return Vec::new();
+    }
+    let decoder = Decoder { tables, unknown: Unknown::Refused, masks: Masks::Either };
+    match route.body {
+        BodyRule::None => {
+            violations.push("", Problem::UnexpectedBody, "must not have a body");
+            Vec::new()
+        }
+        BodyRule::Whole => decoder.message(out, route.input, text, violations),
+        BodyRule::Field(place) => match FieldPath::of(route.input, place).leaf(tables) {
+            Some(field) => decoder.field(out, field, text, violations),
+            None => Vec::new(),
+        },
+    }
+}
+
+fn protobuf(
+    wire: &[u8],
+    route: &Route,
+    tables: &Tables,
+    out: &mut Vec<u8>,
+    violations: &mut Violations,
+) -> Vec<usize> {
+    let field = match route.body {
+        BodyRule::Field(place) => Some(FieldPath::of(route.input, place)),
+        BodyRule::Whole | BodyRule::None => None,
+    };
+    let message = match &field {
+        None => Some(route.input),
+        Some(field) => field.leaf(tables).and_then(FieldTable::message),
+    };
+    let Some(message) = message else { return Vec::new() };
+    match json::check(tables, message, wire) {
+        Ok(members) => {
+            match field {
+                None => out.extend_from_slice(wire),
+                // An empty body leaves the field unset, as an empty JSON one does.
+                Some(_) if wire.is_empty() => {}
+                Some(field) => field.append_message(tables, out, |out| out.extend_from_slice(wire)),
+            }
+            members
+        }
+        Err(error) => {
+            violations.push("", Problem::MalformedProtobuf, format!("is malformed protobuf: {error}"));
+            Vec::new()
+        }
+    }
+}
