@@ -73,6 +73,9 @@ fn json(
     out: &mut Vec<u8>,
     violations: &mut Violations,
 ) -> Vec<usize> {
+    if matches!(route.body, BodyRule::None) && route.reading.options.ignore_unexpected_body {
+        return Vec::new();
+    }
     let text = match std::str::from_utf8(body) {
         Ok(text) => text,
         Err(error) => {
@@ -87,7 +90,9 @@ fn json(
     if text.trim_start_matches([' ', '\t', '\r', '\n']).is_empty() {
         return Vec::new();
     }
-    let decoder = Decoder { tables, unknown: Unknown::Refused, masks: Masks::Either };
+    let options = &route.reading.options;
+    let unknown = if options.ignore_unknown_fields { Unknown::Ignored } else { Unknown::Refused };
+    let decoder = Decoder { tables, unknown, masks: Masks::Either };
     match route.body {
         BodyRule::None => {
             violations.push("", Problem::UnexpectedBody, "must not have a body");

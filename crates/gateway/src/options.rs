@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderValue, header};
 
 use crate::headers::HeaderPolicy;
+use crate::reading::{RequestOptions, TrailingSlash};
 
 /// Settings of a [`Transcoder`](crate::Transcoder).
 #[derive(Debug, Clone)]
@@ -18,6 +19,14 @@ pub struct Options {
     pub form_type_is_json: bool,
     /// Most query parameters of one request.
     pub max_query_parameters: usize,
+    /// How strictly requests are read.
+    pub requests: RequestOptions,
+    /// How strictly those of some rpcs are read: `library.v1.Library.GetBook`, all of `library.v1.Library.*`. Of
+    /// several selectors that name an rpc the last counts; one that names none is a
+    /// [`BuildError`](crate::BuildError).
+    pub requests_of: Vec<(String, RequestOptions)>,
+    /// What is done with a path that ends with a slash.
+    pub trailing_slash: TrailingSlash,
     /// The `domain` of the `ErrorInfo` in errors this crate finds itself.
     pub error_domain: String,
     /// Which headers cross between HTTP and gRPC.
@@ -34,34 +43,21 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 4 MiB bodies, 1000 parameters, domain `agentrouter`, `Bearer` challenge,
+    /// 4 MiB bodies, 1000 parameters, strict requests and paths, domain `agentrouter`, `Bearer` challenge,
     /// 250 ms for the first message of a stream.
     fn default() -> Self {
         Self {
             max_body_bytes: 4 << 20,
             form_type_is_json: false,
             max_query_parameters: 1000,
+            requests: RequestOptions::default(),
+            requests_of: Vec::new(),
+            trailing_slash: TrailingSlash::default(),
             error_domain: "agentrouter".to_owned(),
             headers: HeaderPolicy::default(),
             fully_decode_reserved_expansion: false,
             www_authenticate: Some(HeaderValue::from_static("Bearer")),
             stream_header_wait: Duration::from_millis(250),
-        }
-    }
-}
-
-/// How the requests of a route are read.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    pub(crate) max_query_parameters: usize,
-    pub(crate) fully_decode_reserved_expansion: bool,
-}
-
-impl Reading {
-    pub(crate) fn of(options: &Options) -> Self {
-        Self {
-            max_query_parameters: options.max_query_parameters,
-            fully_decode_reserved_expansion: options.fully_decode_reserved_expansion,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::json::{FieldTable, Tables, put};
 use crate::query;
 use crate::router::Match;
 use crate::rule::{BodyRule, PathVariable, Route};
-use crate::scalar::{Masks, Scalars};
+use crate::scalar::Scalars;
 use crate::wkt;
 
 /// A REST request, taken apart.
@@ -86,7 +86,7 @@ impl Request<'_, '_> {
         } else {
             Decode::ExceptSlash
         };
-        let scalars = Scalars { tables: self.tables, masks: Masks::Either };
+        let scalars = Scalars::of_parameters(self.tables, self.route);
         let mut fragment = Vec::new();
         let appended = variable.field.append(self.tables, &mut fragment, |out| {
             let text = escape::decode(raw, how).map_err(|error| error.description().to_owned())?;

@@ -43,6 +43,8 @@ pub(crate) struct Router {
     /// Every verb some template ends with; only these are cut off a path.
     verbs: HashSet<Box<str>>,
     methods: BTreeSet<String>,
+    /// Whether a slash at the end of a path means nothing.
+    ignores_slash: bool,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +100,10 @@ impl<'p> Match<'p> {
 }
 
 impl Router {
+    pub(crate) fn new(ignores_slash: bool) -> Self {
+        Self { ignores_slash, ..Self::default() }
+    }
+
     /// Adds a route; fails with the route already there for this method and shape.
     pub(crate) fn insert(
         &mut self,
@@ -133,6 +139,7 @@ impl Router {
 
     pub(crate) fn find<'p>(&self, path: &'p str, method: &Method) -> Outcome<'p> {
         let Some(relative) = path.strip_prefix('/') else { return Outcome::NotFound };
+        let relative = relative.strip_suffix('/').filter(|_| self.ignores_slash).unwrap_or(relative);
         let mut segments: Vec<&str> = relative.split('/').collect();
         if segments.iter().any(|segment| segment.is_empty()) {
             return Outcome::NotFound;

@@ -13,7 +13,8 @@ use thiserror::Error;
 
 use crate::bind::FieldPath;
 use crate::json::{FieldTable, MessageId, Tables, Type};
-use crate::options::{Options, Reading};
+use crate::options::Options;
+use crate::reading::{Reading, Readings, TrailingSlash};
 use crate::router::{RouteId, Router, RuleMethod};
 use crate::template::Template;
 use crate::wkt::WellKnown;
@@ -44,6 +45,9 @@ pub enum BuildError {
     /// from the compiler's bytes; `prost_types::FileDescriptorSet` drops extensions.
     #[error("the descriptor pool has no extension `google.api.http` of `google.protobuf.MethodOptions`")]
     NoAnnotations,
+    /// Selectors of [`Options::requests_of`] that name no rpc with a route.
+    #[error("no rpc with a route is named by {}", .0.join(", "))]
+    Selectors(Vec<String>),
     /// Rules that cannot be served.
     #[error("{}", list(.0))]
     Rules(Vec<RuleError>),
@@ -142,15 +146,19 @@ pub(crate) fn routes(
         })
         .ok_or(BuildError::NoAnnotations)?;
 
-    let reading = Arc::new(Reading::of(options));
-    let router = Router::default();
-    let mut table = Table { tables, reading, routes: Vec::new(), router, errors: Vec::new() };
+    let readings = Readings::new(options);
+    let router = Router::new(options.trailing_slash == TrailingSlash::Ignored);
+    let mut table = Table { tables, readings, routes: Vec::new(), router, errors: Vec::new() };
     for service in pool.services() {
         for method in service.methods() {
             if let Some(rule) = rule(&method, &extension) {
                 table.add_method(&method, &rule);
             }
         }
+    }
+    let idle = table.readings.idle(table.routes.iter().map(|route| route.info.rpc.as_str()));
+    if table.errors.is_empty() && !idle.is_empty() {
+        return Err(BuildError::Selectors(idle));
     }
     if table.errors.is_empty() {
         Ok((table.routes, table.router))
@@ -169,7 +177,7 @@ pub(crate) fn rule(method: &MethodDescriptor, extension: &ExtensionDescriptor) -
 
 struct Table<'t> {
     tables: &'t Tables,
-    reading: Arc<Reading>,
+    readings: Readings,
     routes: Vec<Route>,
     router: Router,
     errors: Vec<RuleError>,
@@ -189,7 +197,7 @@ impl Table<'_> {
     }
 
     fn add(&mut self, method: &MethodDescriptor, rule: &DynamicMessage) {
-        let route = match route(method, rule, self.tables, &self.reading) {
+        let route = match route(method, rule, self.tables, self.readings.of(method.full_name())) {
             Ok(route) => route,
             Err(problem) => return self.error(method, rule, &problem),
         };

@@ -12,6 +12,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use crate::failure::quoted;
 use crate::json::put;
 use crate::json::{EnumId, MessageTable, Tables, Type};
+use crate::rule::Route;
 use crate::wkt::{self, WellKnown};
 
 /// At most this many names are listed for an unknown enum name.
@@ -44,14 +45,31 @@ pub(crate) enum Masks {
     Either,
 }
 
+/// What paths and queries may have besides, by [`RequestOptions`](crate::RequestOptions). JSON has its own rules.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lenient {
+    /// Names of enum values in any case.
+    pub(crate) enums: bool,
+    /// `1`, `0` and nothing for booleans.
+    pub(crate) booleans: bool,
+}
+
 /// Reads leaves by the tables of their types.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scalars<'t> {
     pub(crate) tables: &'t Tables,
     pub(crate) masks: Masks,
+    pub(crate) lenient: Lenient,
 }
 
 impl<'t> Scalars<'t> {
+    /// For the paths and queries of a route.
+    pub(crate) fn of_parameters(tables: &'t Tables, route: &Route) -> Self {
+        let options = &route.reading.options;
+        let lenient = Lenient { enums: options.ignore_enum_case, booleans: options.lenient_booleans };
+        Self { tables, masks: Masks::Either, lenient }
+    }
+
     /// Whether one text can hold a value of this type: every type but messages
     /// that are JSON objects without a known meaning.
     pub(crate) fn is_text(self, kind: Type) -> bool {
@@ -71,9 +89,17 @@ impl<'t> Scalars<'t> {
             Type::Bool => match text {
                 "true" => put::varint(out, 1),
                 "false" => put::varint(out, 0),
+                "1" | "" if self.lenient.booleans => put::varint(out, 1),
+                "0" if self.lenient.booleans => put::varint(out, 0),
                 _ => return Err(Wrong::Value),
             },
             Type::Enum(_) | Type::Null if is_decimal(text) => return enum_number(out, integer(text)),
+            Type::Enum(id) if self.lenient.enums => {
+                let names = self.tables.enumeration(id).map(|names| names.names.as_slice());
+                let mut names = names.unwrap_or_default().iter();
+                let named = names.find(|(name, _)| name.eq_ignore_ascii_case(text));
+                put::varint(out, sign_extended(named.ok_or(Wrong::Name(id))?.1));
+            }
             Type::Message(_) => {
                 return self.message(out, kind, text, |leaves, out, kind| leaves.text(out, kind, text));
             }
@@ -420,7 +446,10 @@ mod tests {
 
     fn read(kind: Type, text: &str) -> Option<Vec<u8>> {
         let (tables, mut out) = (Tables::new(&DescriptorPool::new()), Vec::new());
-        Scalars { tables: &tables, masks: Masks::Json }.string(&mut out, kind, text).ok().map(|()| out)
+        Scalars { tables: &tables, masks: Masks::Json, lenient: Lenient::default() }
+            .string(&mut out, kind, text)
+            .ok()
+            .map(|()| out)
     }
 
     /// A2 #32, A4 #57: integers are exact.

@@ -24,11 +24,12 @@ use crate::error::ErrorRenderer;
 use crate::failure::Failure;
 use crate::json::Tables;
 use crate::options::{JSON, Options};
+use crate::reading::TrailingSlash;
 use crate::receive::Receiver;
 use crate::router::{Match, Outcome, Router};
 use crate::rule::{self, BuildError, Route, RouteInfo};
 use crate::stream::{self, Format};
-use crate::{grpc, headers, response};
+use crate::{grpc, headers, query, response};
 
 /// REST in front of gRPC services; see the [crate documentation](crate).
 ///
@@ -160,7 +161,7 @@ impl Shared {
             Outcome::NotFound if request.headers().get(header::CONTENT_TYPE).is_some_and(grpc::is_grpc) => {
                 return grpc::unimplemented();
             }
-            Outcome::NotFound => return self.errors.render(not_found(), false),
+            Outcome::NotFound => return self.elsewhere(request.uri(), request.method()),
         };
         let Some(route) = self.routes.get(matched.route) else {
             return self.errors.render(not_found(), false);
@@ -178,6 +179,22 @@ impl Shared {
         response
     }
 
+    /// The answer where there is no route: none, or the way to the one without the slash.
+    fn elsewhere(&self, uri: &Uri, method: &Method) -> Response<Body> {
+        let shorter = uri.path().strip_suffix('/').filter(|path| !path.is_empty());
+        let shorter = shorter.filter(|_| self.options.trailing_slash == TrailingSlash::Redirected);
+        let location = shorter.filter(|path| !matches!(self.router.find(path, method), Outcome::NotFound));
+        let location = location.and_then(|path| {
+            let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            HeaderValue::try_from(format!("{path}{query}")).ok()
+        });
+        let Some(location) = location else { return self.errors.render(not_found(), false) };
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+        response.headers_mut().insert(header::LOCATION, location);
+        response
+    }
+
     async fn transcode<B, ReqBody>(
         &self,
         backend: B,
@@ -191,7 +208,10 @@ impl Shared {
         ReqBody: http_body::Body<Data = Bytes> + Send + 'static,
         ReqBody::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        if let Some(parameters) = query::system_parameters(route, uri.query()) {
+            parts.extensions.insert(parameters);
+        }
         let timeout = headers::timeout(&parts.headers)?;
         let (errors, options) = (&self.errors, &self.options);
         let receiver = Receiver { route, matched, uri, errors, options };

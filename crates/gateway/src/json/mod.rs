@@ -20,7 +20,7 @@ mod write_wkt;
 pub(crate) use check::check;
 pub(crate) use lexer::position;
 pub(crate) use read::{Decoder, Unknown};
-pub(crate) use table::{EnumId, FieldTable, MessageId, MessageTable, Tables, Type};
+pub(crate) use table::{EnumId, FieldTable, MessageId, MessageTable, Shape, Tables, Type};
 pub(crate) use text::string;
 pub(crate) use wire::{Raw, find};
 pub(crate) use write::{EncodeError, Encoder, Style, last_text};

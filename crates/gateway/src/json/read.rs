@@ -6,7 +6,7 @@ use super::lexer::{Lexer, Malformed, Place, position};
 use super::put;
 use super::table::{FieldTable, MessageId, MessageTable, Shape, Tables, Type};
 use crate::failure::{Problem, Violations};
-use crate::scalar::{Masks, Scalars, Wrong, is_default};
+use crate::scalar::{Lenient, Masks, Scalars, Wrong, is_default};
 use crate::wkt::{self, WellKnown};
 
 /// What is done with members that the message does not have, and with names that the enum does not have.
@@ -73,7 +73,7 @@ impl<'t> Decoder<'t> {
         let first = violations.len();
         let mut reader = Reader {
             tables: self.tables,
-            scalars: Scalars { tables: self.tables, masks: self.masks },
+            scalars: Scalars { tables: self.tables, masks: self.masks, lenient: Lenient::default() },
             unknown: self.unknown,
             lexer: Lexer::new(text),
             out,

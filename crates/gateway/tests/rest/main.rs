@@ -11,6 +11,7 @@ mod errors;
 mod headers;
 mod json;
 mod openapi;
+mod options;
 mod patch;
 mod paths;
 mod streams;
