@@ -18,7 +18,7 @@ const OTHER_CLIENT_STREAMS: [&str; 2] = [
 ];
 
 /// The layer for routes and RPCs.
-pub(crate) fn layer<B>(config: &EdgeConfig, rest: &Transcoder<B>, policies: &Policies) -> EdgeLayer
+pub fn layer<B>(config: &EdgeConfig, rest: &Transcoder<B>, policies: &Policies) -> EdgeLayer
 where
     B: Clone + Send + Sync + 'static,
 {
@@ -37,7 +37,7 @@ where
 }
 
 /// The paths of the methods whose requests are streams of messages.
-pub(crate) fn client_streams() -> Arc<HashSet<String>> {
+pub fn client_streams() -> Arc<HashSet<String>> {
     let services = DESCRIPTOR_POOL.services();
     let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>());
     let streams = methods.filter(prost_reflect::MethodDescriptor::is_client_streaming);

@@ -71,15 +71,16 @@ async fn jwks(State(health): State<Health>) -> Response {
 }
 
 /// What [`observe`] needs to know.
-#[derive(Clone)]
-pub(crate) struct Observer {
-    pub(crate) telemetry: Telemetry,
+#[derive(Debug, Clone)]
+pub struct Observer {
+    /// Where responses are counted.
+    pub telemetry: Telemetry,
     /// How many proxies are believed when they tell who called them.
-    pub(crate) proxies: usize,
+    pub proxies: usize,
 }
 
 /// Gives every request an id and its peer, and logs it once when its answer begins.
-pub(crate) async fn observe(
+pub async fn observe(
     State(Observer { telemetry, proxies }): State<Observer>,
     mut request: Request,
     next: Next,

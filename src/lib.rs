@@ -5,6 +5,8 @@ pub mod cli;
 pub mod config;
 pub mod copy_store;
 pub mod demo;
+pub mod edge;
+pub mod http;
 pub mod keys;
 pub mod openapi;
 pub mod rotate;
@@ -13,8 +15,6 @@ pub mod server;
 pub mod store;
 pub mod telemetry;
 
-mod edge;
-mod http;
 mod jobs;
 mod metrics;
 mod wire;

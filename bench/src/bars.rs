@@ -88,4 +88,10 @@ bars! {
     REST_GATEWAY: "REST through the gateway, of a hand-written handler", AtLeast 0.95 "", BOTH,
         "grpc-gateway 0.20, vanguard-go 0.18, Envoy's transcoder 0.15";
     REST_SERVER: "the same with authentication, limits, tracing, metrics", AtLeast 0.85 "", BOTH, "as above, none of them with those";
+    RIVALS_OURS: "a POST through the gateway, of a hand-written handler", AtLeast 0.95 "", BOTH,
+        "grpc-gateway 0.20, vanguard-go 0.18, Envoy's transcoder 0.15";
+    RIVALS_EVERYTHING: "the same with everything that production has", AtLeast 0.85 "", BOTH, "as above, none of them with it";
+    RIVALS_FASTEST: "a POST by the fastest other transcoder, of ours", AtLeast 4.0 "x", BOTH, "";
+    RIVALS_ROUTES: "a GET among 1,000 routes, of one among 10", AtMost 2.0 "x", BOTH, "";
+    RIVALS_P99: "p99 of a POST, of the best of other transcoders", AtMost 1.0 "x", BOTH, "";
 }

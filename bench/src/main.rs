@@ -30,6 +30,7 @@ mod rest;
 mod restart;
 mod retry;
 mod revocation;
+mod rivals;
 mod server;
 mod snapshot;
 mod start;
@@ -85,6 +86,9 @@ enum Command {
         /// The SQLite file to read.
         database: PathBuf,
     },
+    /// What `rivals` measures of ours.
+    #[command(hide = true)]
+    Rival(rivals::Serve),
     /// What `liaison` measures the memory of.
     #[command(hide = true)]
     Workers {
@@ -101,6 +105,8 @@ enum Measure {
     Start,
     /// CPU time of a REST call.
     Rest,
+    /// The gateway beside a handler by hand and beside other transcoders.
+    Rivals,
     /// Messages between JSON and the wire.
     Codec,
     /// 15: sealing and opening secrets.
@@ -143,7 +149,7 @@ enum Measure {
 
 impl Measure {
     /// Those that have nothing to do with the engine.
-    const ONCE: [Self; 4] = [Self::Start, Self::Rest, Self::Codec, Self::Envelope];
+    const ONCE: [Self; 5] = [Self::Start, Self::Rest, Self::Rivals, Self::Codec, Self::Envelope];
     /// Those of an engine, in the order of their numbers.
     const EACH: [Self; 17] = [
         Self::Claims,
@@ -169,6 +175,7 @@ impl Measure {
         match self {
             Self::Start => start::run(report, quick).await,
             Self::Rest => rest::run(report, quick).await,
+            Self::Rivals => rivals::run(report, quick).await,
             Self::Codec => codec::run(report, quick),
             Self::Envelope => envelope::run(report, quick),
             _ => Ok(()),
@@ -177,7 +184,7 @@ impl Measure {
 
     async fn on(self, bench: &Bench<'_>) -> Result<()> {
         match self {
-            Self::Start | Self::Rest | Self::Codec | Self::Envelope => Ok(()),
+            Self::Start | Self::Rest | Self::Rivals | Self::Codec | Self::Envelope => Ok(()),
             Self::Claims => claims::run(bench).await,
             Self::Batch => batch::run(bench).await,
             Self::Race => race::run(bench).await,
@@ -208,6 +215,7 @@ async fn main() -> Result<()> {
     let cli = Cli::parse();
     let chosen = match &cli.command {
         Command::Peer { peer, port, database } => return peer.serve(*port, database).await,
+        Command::Rival(serve) => return serve.run().await,
         Command::Workers { base_url, tokens } => return liaison::work(base_url, tokens).await,
         Command::One(measure) => Some(*measure),
         Command::All => None,

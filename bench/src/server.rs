@@ -120,7 +120,8 @@ impl Process {
         Self::spawn(command, port)
     }
 
-    fn spawn(mut command: Command, port: u16) -> Result<Self> {
+    /// Starts a program that serves on this port of the loopback interface.
+    pub(crate) fn spawn(mut command: Command, port: u16) -> Result<Self> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Ok(Self { child, address, base_url: format!("http://{address}") })
@@ -163,6 +164,18 @@ impl Process {
         let samples = text.lines().filter(|line| line.contains("db_statements_total"));
         let values: Vec<f64> = samples.filter_map(|line| line.rsplit_once(' ')?.1.parse().ok()).collect();
         (!values.is_empty()).then(|| values.iter().sum())
+    }
+
+    /// The time that its threads have had a core so far. Counted in nanoseconds, unlike ticks; those of threads that
+    /// have ended are missing.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let mut nanos = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // A thread may end meanwhile.
+            let Ok(text) = std::fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+            nanos += text.split_whitespace().next().context("schedstat")?.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanos))
     }
 
     /// User and system time so far, in ticks of 10 ms.

