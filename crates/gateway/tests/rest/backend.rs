@@ -72,7 +72,6 @@ async fn serve(pool: &DescriptorPool, request: HttpRequest<Body>) -> HttpRespons
         }
         (true, _) => streams_in(method, grpc, request).await,
     }
-    }
 }
 
 /// Gives back what comes in, at the end or message by message.
