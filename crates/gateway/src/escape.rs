@@ -110,7 +110,7 @@ fn hex_pair(bytes: &[u8]) -> Option<(u8, &[u8])> {
 mod tests {
     use super::*;
 
-    /// A1 #6 to #10, A2 #39.
+    /// A1 #6, #7, #8, #9, #10, A2 #39.
     #[test]
     fn decodes_once() {
         let cases = [

@@ -16,6 +16,7 @@ use crate::escape::{self, Decode};
 use crate::failure::{Failure, Problem, Violations, quoted};
 use crate::grpc;
 use crate::json::{FieldTable, Tables, put};
+use crate::mask;
 use crate::query;
 use crate::router::Match;
 use crate::rule::{BodyRule, PathVariable, Route};
@@ -56,7 +57,7 @@ pub(crate) fn frame(route: &Route, tables: &Tables, parts: &Parts<'_>) -> Result
         request.if_match(etag, parts.headers);
     }
     if let Some(mask) = &route.update_mask {
-        request.infer_mask(mask, &members);
+        request.mask(mask, &members);
     }
     let out = request.out;
     violations.into_result()?;
@@ -132,13 +133,31 @@ impl Request<'_, '_> {
         self.append(etag, |out| put::bytes(out, tag.as_bytes()));
     }
 
-    /// Fills an absent mask with the members of the body, nulls included: a client
-    /// that sends a field means it. Fields the path binds cannot change, and an
-    /// etag is a condition and no change.
-    fn infer_mask(&mut self, mask: &FieldPath, members: &[usize]) {
-        if members.is_empty() || mask.get(self.tables, self.so_far()).is_some() {
-            return;
+    /// A mask of the client's stands where its paths are fields. An absent one is filled: `*` for a PUT, and for a
+    /// PATCH what its body has.
+    fn mask(&mut self, mask: &FieldPath, members: &[usize]) {
+        let Some(given) = mask.get(self.tables, self.so_far()) else {
+            return if self.route.replaces {
+                self.append_mask(mask, ["*"].into_iter());
+            } else if !members.is_empty() {
+                self.infer_mask(mask, members);
+            };
+        };
+        // Of a whole request only the rpc knows which part of it the mask is about.
+        let BodyRule::Field(place) = self.route.body else { return };
+        let body = FieldPath::of(self.route.input, place).leaf(self.tables).and_then(FieldTable::message);
+        let Some(body) = body else { return };
+        if let Some(path) = mask::unknown_path(self.tables, body, given) {
+            let name = self.tables.message(body).map(|message| &*message.name).unwrap_or_default();
+            let description = format!("names `{}`, which is no field of `{name}`", quoted(path));
+            let field = mask.name(self.tables);
+            self.violations.push(&field, Problem::UnknownField, description);
         }
+    }
+
+    /// Fills it with the members of the body, nulls included: a client that sends a field means it. Fields the path
+    /// binds cannot change, and an etag is a condition and no change.
+    fn infer_mask(&mut self, mask: &FieldPath, members: &[usize]) {
         let route = self.route;
         let is_path_bound = |member: usize| {
             route.variables.iter().any(|variable| match route.body {
@@ -165,13 +184,15 @@ impl Request<'_, '_> {
             .filter_map(|member| fields?.get(*member).map(|field| &*field.name))
             .filter(|name| *name != "etag")
             .collect();
-        self.append(mask, |out| {
-            let place = put::open(out);
+        self.append_mask(mask, names.into_iter());
+    }
+
+    fn append_mask<'n>(&mut self, mask: &FieldPath, names: impl Iterator<Item = &'n str>) {
+        mask.append_message(self.tables, &mut self.out, |out| {
             for name in names {
                 out.push(wkt::PATHS_TAG);
                 put::bytes(out, name.as_bytes());
             }
-            put::close(out, place);
         });
     }
 

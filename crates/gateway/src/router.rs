@@ -230,6 +230,8 @@ impl Node {
     }
 
     fn walk(&self, segments: &[&str], visit: &mut impl FnMut(&Self) -> Option<RouteId>) -> Option<RouteId> {
+        #[cfg(test)]
+        tests::step();
         let here = match segments.split_first() {
             None => visit(self),
             Some((first, rest)) => self
@@ -247,6 +249,8 @@ impl Node {
         segments: &[&str],
         visit: &mut impl FnMut(&Self) -> Option<RouteId>,
     ) -> Option<RouteId> {
+        #[cfg(test)]
+        tests::step();
         let deeper = segments.split_last().and_then(|(last, rest)| {
             self.literal(last)
                 .and_then(|node| node.walk_back(rest, visit))
@@ -288,6 +292,8 @@ fn add_names(method: &RuleMethod, names: &mut BTreeSet<String>) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -349,7 +355,7 @@ mod tests {
         ("GET", "/{name=shelves/*/books/*}"),
     ];
 
-    /// A1 #2 to #5, #9, #11, #12, #15, #18, #20, #21; the rows of B.7 on paths.
+    /// A1 #2, #3, #4, #5, #9, #11, #12, #15, #18, #20, #21; the rows of B.7 on paths.
     #[test]
     fn finds_the_most_specific_route_that_serves_the_method() {
         let cases = [
@@ -397,6 +403,46 @@ mod tests {
         ];
         for (method, path, expected) in cases {
             assert_eq!(lookup(RULES, method, path), expected, "{method} {path}");
+        }
+    }
+
+    thread_local! {
+        static STEPS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts the nodes that lookups walk through.
+    pub(super) fn step() {
+        STEPS.set(STEPS.get() + 1);
+    }
+
+    /// A1 #23: a lookup walks through as many nodes among 1,000 routes as among 10, and holds nothing but the segments
+    /// of the path.
+    #[test]
+    fn more_routes_are_no_more_steps() {
+        let rules = |count: usize| -> Vec<(String, String)> {
+            let shapes = ["r{n}/{id}", "{a}/r{n}", "r{n}/{a=**}/tail", "r{n}/{id}:do", "same/{x}/r{n}"];
+            let shapes = shapes.iter().cycle().zip(0..count);
+            shapes
+                .map(|(shape, n)| ("GET".to_owned(), format!("/v1/{}", shape.replace("{n}", &n.to_string()))))
+                .collect()
+        };
+        let steps = |count: usize, path: &str| {
+            let rules = rules(count);
+            let rules: Vec<_> = rules.iter().map(|(method, path)| (method.as_str(), path.as_str())).collect();
+            let (router, _) = router(&rules);
+            STEPS.set(0);
+            let found = router.find(path, &Method::GET);
+            if let Outcome::Found(found) = &found {
+                assert_eq!(found.segments.len(), path.split('/').count() - 1);
+            }
+            (format!("{found:?}"), STEPS.get())
+        };
+        for path in
+            ["/v1/r0/x", "/v1/x/r1", "/v1/r2/a/b/c/tail", "/v1/r3/x:do", "/v1/same/x/r4", "/v1/none/of/them"]
+        {
+            let (few, many) = (steps(10, path), steps(1000, path));
+            assert_eq!(few, many, "{path}");
+            assert!(few.1 <= 2 * path.split('/').count(), "{path}: {few:?}");
         }
     }
 

@@ -124,8 +124,10 @@ pub(crate) struct Route {
     pub(crate) reading: Arc<Reading>,
     /// Number of the field of the response that is the body.
     pub(crate) response_body: Option<u32>,
-    /// The mask a PATCH is given from its body: `update_mask` of the request.
+    /// The mask a PATCH is given from its body, and a PUT in full: `update_mask` of the request.
     pub(crate) update_mask: Option<FieldPath>,
+    /// Whether it is a PUT.
+    pub(crate) replaces: bool,
     /// `etag` of the request, bound to `If-Match`.
     pub(crate) request_etag: Option<FieldPath>,
     /// Number of the `etag` of the response, sent as `ETag`.
@@ -138,13 +140,7 @@ pub(crate) fn routes(
     tables: &Tables,
     options: &Options,
 ) -> Result<(Vec<Route>, Router), BuildError> {
-    let extension = pool
-        .get_extension_by_name(EXTENSION)
-        .filter(|extension| {
-            extension.number() == EXTENSION_NUMBER
-                && extension.containing_message().full_name() == "google.protobuf.MethodOptions"
-        })
-        .ok_or(BuildError::NoAnnotations)?;
+    let extension = annotation(pool).ok_or(BuildError::NoAnnotations)?;
 
     let readings = Readings::new(options);
     let router = Router::new(options.trailing_slash == TrailingSlash::Ignored);
@@ -165,6 +161,14 @@ pub(crate) fn routes(
     } else {
         Err(BuildError::Rules(table.errors))
     }
+}
+
+/// The extension that annotations are.
+pub(crate) fn annotation(pool: &DescriptorPool) -> Option<ExtensionDescriptor> {
+    pool.get_extension_by_name(EXTENSION).filter(|extension| {
+        extension.number() == EXTENSION_NUMBER
+            && extension.containing_message().full_name() == "google.protobuf.MethodOptions"
+    })
 }
 
 pub(crate) fn rule(method: &MethodDescriptor, extension: &ExtensionDescriptor) -> Option<DynamicMessage> {
@@ -299,7 +303,8 @@ fn route(
         payload,
         reading: Arc::clone(reading),
         response_body,
-        update_mask: is(&Method::PATCH).then(|| update_mask(tables, input)).flatten(),
+        update_mask: (is(&Method::PATCH) || is(&Method::PUT)).then(|| update_mask(tables, input)).flatten(),
+        replaces: is(&Method::PUT),
         request_etag: etag(tables, input),
         response_etag: etag(tables, answer).and_then(|etag| etag.leaf(tables).map(|field| field.number)),
         output: answer,

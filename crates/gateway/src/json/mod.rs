@@ -22,7 +22,7 @@ pub(crate) use lexer::position;
 pub(crate) use read::{Decoder, Unknown};
 pub(crate) use table::{EnumId, FieldTable, MessageId, MessageTable, Shape, Tables, Type};
 pub(crate) use text::string;
-pub(crate) use wire::{Raw, find};
+pub(crate) use wire::{Raw, find, wire_fields};
 pub(crate) use write::{EncodeError, Encoder, Style, last_text};
 
 /// Deepest nesting of messages and map entries in a request: what `prost`

@@ -133,6 +133,12 @@ impl<'w> Reader<'w> {
     }
 }
 
+/// The fields of a message as they stand, up to what is no field.
+pub(crate) fn wire_fields(wire: &[u8]) -> impl Iterator<Item = (u32, Raw<'_>)> {
+    let mut reader = Reader::new(wire);
+    std::iter::from_fn(move || reader.field().ok().flatten())
+}
+
 /// The last value of a field, by the numbers from the message down to it; none where it is absent.
 pub(crate) fn find<'w>(wire: &'w [u8], path: &[u32]) -> Option<Raw<'w>> {
     let (first, below) = path.split_first()?;

@@ -26,6 +26,17 @@ async fn one_service_speaks_every_protocol() {
     assert_eq!(envelopes(&json.body)[0].1, connect.body);
 }
 
+/// A1 #17: an rpc without a rule is called by its name, with JSON and no header but its type.
+#[tokio::test]
+async fn an_rpc_without_a_rule_is_a_post_to_its_name() {
+    let headers = [("content-type", "application/json")];
+    let path = format!("{SERVICE}/NoRest");
+    let answer = send(protocols(), request("POST", &path, &headers, r#"{"s":"x"}"#)).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["s"]), (200, &"x".into()));
+    let wrong = send(protocols(), request("POST", &path, &headers, r#"{"zz":"x"}"#)).await;
+    assert_eq!((wrong.status.as_u16(), &wrong.json()["code"]), (400, &"invalid_argument".into()));
+}
+
 /// A9 #96.
 #[tokio::test]
 async fn rpcs_are_called_by_post_and_some_by_get() {

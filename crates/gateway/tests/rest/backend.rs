@@ -81,7 +81,7 @@ async fn streams_in(
     request: HttpRequest<Body>,
 ) -> HttpResponse<Body> {
     let is_streaming = method.is_server_streaming();
-    let field = method.output().fields().next().expect("a field").name().to_owned();
+    let field = method.output().fields().find(|field| field.is_list() && field.number() == 1);
     let output = method.output();
     if is_streaming {
         let service = service_fn(|request: Request<Streaming<DynamicMessage>>| async move {
@@ -108,7 +108,9 @@ async fn streams_in(
                 }
             }
             let mut answer = DynamicMessage::new(output);
-            answer.set_field_by_name(&field, Value::List(all));
+            if let Some(field) = field {
+                answer.set_field(&field, Value::List(all));
+            }
             Ok(Response::new(answer))
         }
     });

@@ -10,7 +10,7 @@ async fn query(query: &str) -> Answer {
     get(&format!("/v1/query?{query}")).await
 }
 
-/// A2 #24 to #26, #29, #31 to #33, #39: what a parameter may look like.
+/// A2 #24, #25, #26, #29, #31, #32, #33, #39: what a parameter may look like.
 #[tokio::test]
 async fn query_parameters_bind_every_text_leaf() {
     let cases: &[(&str, &str, Value)] = &[
@@ -59,7 +59,7 @@ async fn query_parameters_bind_every_text_leaf() {
     }
 }
 
-/// A2 #24, #27, #29, #31, #32, #34 to #36, #40: what is refused, and how.
+/// A2 #24, #27, #29, #31, #32, #33, #34, #35, #36, #40: what is refused, and how.
 #[tokio::test]
 async fn faulty_query_parameters_are_named() {
     let deep = format!("{}name=x: UNKNOWN_FIELD", "msg.".repeat(3000));

@@ -25,7 +25,7 @@ async fn defaults_are_written_and_absent_fields_are_not() {
     assert_eq!(json["empty"], json!({}));
 }
 
-/// A4 #57 to #64: what goes in comes out in canonical form.
+/// A4 #57, #58, #59, #60, #62, #63, #64: what goes in comes out in canonical form.
 #[tokio::test]
 async fn values_round_trip_in_canonical_form() {
     let cases: &[(&str, &str, Value)] = &[
@@ -87,7 +87,7 @@ async fn values_round_trip_in_canonical_form() {
     }
 }
 
-/// A4 #55 to #64: what is not JSON for the field.
+/// A4 #55, #56, #57, #58, #60, #62, #63, #64: what is not JSON for the field.
 #[tokio::test]
 async fn values_of_the_wrong_kind_are_refused() {
     for (body, expected) in [

@@ -14,6 +14,7 @@ mod openapi;
 mod options;
 mod patch;
 mod paths;
+mod rules;
 mod streams;
 mod uploads;
 

@@ -48,10 +48,36 @@ async fn a_mask_from_the_client_wins() {
     }
 }
 
+/// A5 #69: a path that is no field of the body's message is named, wherever the mask came from.
 #[tokio::test]
-async fn only_patch_infers_a_mask() {
-    let put = send(&transcoder(), request("PUT", "/v1/books/1", r#"{"displayName":"x"}"#)).await;
-    assert_eq!(put.json().get("update_mask"), None);
+async fn an_unknown_path_of_a_mask_is_refused() {
+    for (uri, refused) in [
+        ("/v1/shelves/7?update_mask=nope", Some("`nope`")),
+        ("/v1/shelves/7?updateMask=displayName,authorz", Some("`authorz`")),
+        ("/v1/shelves/7?update_mask=id.x", Some("`id.x`")),
+        ("/v1/shelves/7?update_mask=display_name,labels.env,extra.a.b,*", None),
+    ] {
+        let answer = send(&transcoder(), request("PATCH", uri, r#"{"authors":["a"]}"#)).await;
+        let Some(path) = refused else {
+            assert_eq!(answer.status, 200, "{uri}: {answer:?}");
+            continue;
+        };
+        assert_eq!(answer.violations(), ["update_mask: UNKNOWN_FIELD"], "{uri}");
+        assert!(answer.json()["message"].to_string().contains(path), "{uri}: {answer:?}");
+    }
+}
+
+/// A5 #69, #70: PUT replaces all of it, unless the client says what.
+#[tokio::test]
+async fn a_put_has_a_full_mask() {
+    for (body, expected) in [
+        (r#"{"displayName":"x"}"#, "*"),
+        ("", "*"),
+        (r#"{"displayName":"x","update_mask":"labels"}"#, "labels"),
+    ] {
+        let put = send(&transcoder(), request("PUT", "/v1/books/1", body)).await;
+        assert_eq!(put.json()["update_mask"], expected, "{body}");
+    }
 }
 
 /// A11 #113: `etag` of the answer is its `ETag`.

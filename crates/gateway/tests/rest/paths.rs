@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{answer, get, post, request, send, transcoder, transcoder_with};
 
-/// A1 #2, #4 to #9, #11, #12, #14 and #15: which rpc a request reaches, and what it binds.
+/// A1 #2, #3, #4, #5, #6, #7, #8, #9, #11, #12, #15: which rpc a request reaches, and what it binds.
 #[tokio::test]
 async fn a_path_reaches_its_rpc_and_binds_decoded_once() {
     let transcoder = transcoder();
@@ -86,7 +86,7 @@ async fn malformed_escapes_are_violations() {
     }
 }
 
-/// A1 #2, #20 and #22.
+/// A1 #2, #20, #22.
 #[tokio::test]
 async fn an_unknown_path_is_404_with_a_json_error() {
     for path in
@@ -111,7 +111,7 @@ async fn an_unknown_path_is_404_with_a_json_error() {
     }
 }
 
-/// A1 #21 and #12: the union over all templates, sorted.
+/// A1 #12, #21: the union over all templates, sorted.
 #[tokio::test]
 async fn a_wrong_method_is_405_with_the_complete_allow() {
     for (method, uri, allow) in [
