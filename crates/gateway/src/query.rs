@@ -163,17 +163,15 @@ impl Query<'_> {
             (_, None) => (leaf.kind(), None),
         };
         let is_singular = leaf.is_singular() || entry.is_some();
-        match kind.filter(|kind| self.scalars.is_text(*kind)) {
-            Some(kind) => Ok(Leaf { path, kind, entry, is_singular }),
-            None => {
-                let description = if leaf.is_singular() {
-                    format!("is an object; name one of its fields, as in `{}.field`", quoted(name))
-                } else {
-                    "holds objects, which a query parameter cannot carry".to_owned()
-                };
-                Err((Problem::NotBindable, description))
-            }
+        if let Some(kind) = kind.filter(|kind| self.scalars.is_text(*kind)) {
+            return Ok(Leaf { path, kind, entry, is_singular });
         }
+        let description = if leaf.is_singular() {
+            format!("is an object; name one of its fields, as in `{}.field`", quoted(name))
+        } else {
+            "holds objects, which a query parameter cannot carry".to_owned()
+        };
+        Err((Problem::NotBindable, description))
     }
 }
 

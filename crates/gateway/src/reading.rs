@@ -6,6 +6,7 @@ use crate::options::Options;
 
 /// How requests are read; by default strictly, so that no typing error passes in silence.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option by itself")]
 pub struct RequestOptions {
     /// Pass over members of a JSON body that the message does not have, and over names that an enum does not have.
     pub ignore_unknown_fields: bool,
@@ -58,6 +59,21 @@ pub enum TrailingSlash {
     Redirected,
 }
 
+/// What paths and queries may have besides. JSON has its own rules.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lenient {
+    /// Names of enum values in any case.
+    pub(crate) enums: bool,
+    /// `1`, `0` and nothing for booleans.
+    pub(crate) booleans: bool,
+}
+
+impl Lenient {
+    pub(crate) fn of(options: &RequestOptions) -> Self {
+        Self { enums: options.ignore_enum_case, booleans: options.lenient_booleans }
+    }
+}
+
 /// All that a route has to know to read its requests.
 #[derive(Debug)]
 pub(crate) struct Reading {
@@ -96,7 +112,7 @@ impl Readings {
     }
 
     /// The selectors that select none of the rpcs.
-    pub(crate) fn idle<'n>(&self, rpcs: impl Iterator<Item = &'n str> + Clone) -> Vec<String> {
+    pub(crate) fn idle<'n>(&self, rpcs: &(impl Iterator<Item = &'n str> + Clone)) -> Vec<String> {
         let selectors = self.of.iter().map(|(selector, _)| selector);
         let idle = selectors.filter(|selector| !rpcs.clone().any(|rpc| selector.selects(rpc)));
         idle.map(|selector| selector.text.clone()).collect()

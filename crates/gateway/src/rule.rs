@@ -152,7 +152,7 @@ pub(crate) fn routes(
             }
         }
     }
-    let idle = table.readings.idle(table.routes.iter().map(|route| route.info.rpc.as_str()));
+    let idle = table.readings.idle(&table.routes.iter().map(|route| route.info.rpc.as_str()));
     if table.errors.is_empty() && !idle.is_empty() {
         return Err(BuildError::Selectors(idle));
     }

@@ -12,6 +12,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use crate::failure::quoted;
 use crate::json::put;
 use crate::json::{EnumId, MessageTable, Tables, Type};
+use crate::reading::Lenient;
 use crate::rule::Route;
 use crate::wkt::{self, WellKnown};
 
@@ -45,15 +46,6 @@ pub(crate) enum Masks {
     Either,
 }
 
-/// What paths and queries may have besides, by [`RequestOptions`](crate::RequestOptions). JSON has its own rules.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Lenient {
-    /// Names of enum values in any case.
-    pub(crate) enums: bool,
-    /// `1`, `0` and nothing for booleans.
-    pub(crate) booleans: bool,
-}
-
 /// Reads leaves by the tables of their types.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scalars<'t> {
@@ -65,9 +57,7 @@ pub(crate) struct Scalars<'t> {
 impl<'t> Scalars<'t> {
     /// For the paths and queries of a route.
     pub(crate) fn of_parameters(tables: &'t Tables, route: &Route) -> Self {
-        let options = &route.reading.options;
-        let lenient = Lenient { enums: options.ignore_enum_case, booleans: options.lenient_booleans };
-        Self { tables, masks: Masks::Either, lenient }
+        Self { tables, masks: Masks::Either, lenient: Lenient::of(&route.reading.options) }
     }
 
     /// Whether one text can hold a value of this type: every type but messages

@@ -6,7 +6,8 @@ use super::lexer::{Lexer, Malformed, Place, position};
 use super::put;
 use super::table::{FieldTable, MessageId, MessageTable, Shape, Tables, Type};
 use crate::failure::{Problem, Violations};
-use crate::scalar::{Lenient, Masks, Scalars, Wrong, is_default};
+use crate::reading::Lenient;
+use crate::scalar::{Masks, Scalars, Wrong, is_default};
 use crate::wkt::{self, WellKnown};
 
 /// What is done with members that the message does not have, and with names that the enum does not have.
