@@ -66,7 +66,7 @@ pub enum Tool {
     Chromium,
     /// The runner of the Connect project's conformance suite.
     ConnectConformance,
-    /// The proxy that Agent Router runs.
+    /// The proxy that Agent Router runs, and the transcoder that the gateway is compared with.
     Envoy,
     /// What puts load on gRPC services.
     Ghz,

@@ -29,6 +29,12 @@ type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>
 /// How long a connection may take to be made, before its calls are UNAVAILABLE.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection is silent before it is asked whether it is still there. TCP asks: many servers end connections
+/// that ask by HTTP/2 more often than every five minutes.
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
+/// The longest block of headers or trailers that is read, in bytes: the details of an error are among them.
+const HEADERS_MAX: u32 = 256 << 10;
+
 /// A gRPC server in another process, as the backend of a [`Transcoder`](crate::Transcoder) or of
 /// [`Protocols`](crate::Protocols).
 ///
@@ -52,7 +58,11 @@ impl Remote {
     /// The error says what is wrong with the address.
     pub fn connect(address: &str) -> Result<Self, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(address.to_owned())?;
-        Ok(Self::new(&Endpoint::new(endpoint)?.connect_timeout(CONNECT_TIMEOUT)))
+        let endpoint = Endpoint::new(endpoint)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_keepalive(Some(KEEP_ALIVE))
+            .http2_max_header_list_size(HEADERS_MAX);
+        Ok(Self::new(&endpoint))
     }
 
     /// The server at an endpoint with settings of one's own: TLS, keep-alive, windows, limits.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower::ServiceExt as _;
@@ -87,11 +88,50 @@ async fn a_stream_is_told_that_its_upstream_died() {
     assert_eq!(error["code"], 14, "{rest:?}");
 }
 
+/// Tells when its call is dropped at the upstream.
+struct Guard(mpsc::UnboundedSender<&'static str>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // The test may be over.
+        let _ = self.0.send("dropped");
+    }
+}
+
+/// A7 #89: a client that goes away ends its call at the upstream.
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_call() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let hanging = axum::Router::new().fallback(move || {
+        let tell = tell.clone();
+        async move {
+            let _ = tell.send("called");
+            let _guard = Guard(tell);
+            std::future::pending::<()>().await;
+        }
+    });
+    let upstream = Upstream::start(hanging.into());
+    let front = front(&upstream.uri(), &pool());
+    let unary = ("content-type", "application/json");
+    for request in [
+        request("GET", "/v2/items/a", &[], ""),
+        request("POST", &format!("{SERVICE}/GetItem"), &[unary], "{}"),
+        request("POST", &format!("{SERVICE}/Chat"), &[("content-type", "application/grpc")], envelope(b"")),
+    ] {
+        let mut tasks = JoinSet::new();
+        let call = front.clone().oneshot(request);
+        tasks.spawn(async move { drop(call.await) });
+        assert_eq!(timeout(PATIENCE, told.recv()).await.expect("a call"), Some("called"));
+        tasks.abort_all();
+        assert_eq!(timeout(PATIENCE, told.recv()).await.expect("its end"), Some("dropped"));
+    }
+}
+
 /// Nothing is connected before the first call, and a wrong address is told at once.
 #[tokio::test]
 async fn addresses() {
     assert!(Remote::connect("http://127.0.0.1:1").is_ok());
-    assert!(Remote::connect("https://library.example").is_ok());
+    assert!(Remote::connect("unix:/run/library").is_ok());
     assert!(Remote::connect("no address").is_err());
     let front = front("http://127.0.0.1:1", &pool());
     assert_eq!(get(&front, "/v2/items/a").await.status, 503);

@@ -1,7 +1,10 @@
 //! Every kind of call in every protocol.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use agentrouter_gateway::remote::Remote;
+use agentrouter_gateway::{ProtocolOptions, Protocols, Transcoder};
 use bytes::Bytes;
 use futures::channel::mpsc;
 use http::Request;
@@ -9,11 +12,13 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::{Value, json};
 use tokio::time::timeout;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
 use tower::ServiceExt as _;
 
 use crate::upstream::{PATIENCE, Upstream, services};
 use crate::{
-    PROTOCOLS, SERVICE, call, descriptors, envelope, front, get, pool, request, send, unwired, wire,
+    PROTOCOLS, SERVICE, call, called, descriptors, envelope, front, get, pool, request, send, unwired, wire,
 };
 
 const EVERYTHING: &str = "gateway.test.v1.Everything";
@@ -126,6 +131,48 @@ async fn errors_keep_their_details() {
     assert_eq!((answer.status.as_u16(), answer.header("x-error-metadata")), (429, "kept"));
     assert_eq!(answer.json()["message"], "no room ☃");
     assert_eq!(answer.json()["details"][0]["reason"], "FULL");
+
+    // Longer than the block of headers that HTTP/2 clients read by default.
+    let info = json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "x".repeat(60_000)});
+    let fail = json!({"code": 8, "message": "no room", "details": [info]});
+    let answer = send(&front, request("POST", "/v2/fail", &[], fail.to_string())).await;
+    assert_eq!(answer.json()["details"][0]["reason"].as_str().map(str::len), Some(60_000));
+}
+
+/// A9 #98, #100: what is wrong with a client's stream is told to the client, and not what the upstream makes of it.
+#[tokio::test]
+async fn a_fault_of_the_client_is_its_own() {
+    let upstream = Upstream::start(services(pool()));
+    let front = front(&upstream.uri(), &pool());
+    for protocol in ["application/grpc", "application/grpc-web", "application/connect+proto"] {
+        for method in ["Collect", "Chat"] {
+            let too_long = [envelope(&everything("a")), vec![0, 0x7f, 0, 0, 0]].concat();
+            let path = format!("{SERVICE}/{method}");
+            let answer = send(&front, request("POST", &path, &[("content-type", protocol)], too_long));
+            let answer = timeout(PATIENCE, answer).await.expect("an end");
+            assert_eq!(called(protocol, &answer).code, 8, "{method} {protocol}: {answer:?}");
+        }
+    }
+}
+
+/// Over TLS, with an authority of one's own.
+#[tokio::test]
+async fn an_upstream_over_tls() {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let identity = Identity::from_pem(own.cert.pem(), own.signing_key.serialize_pem());
+    let upstream = Upstream::serve(SocketAddr::from(([127, 0, 0, 1], 0)), |listener| {
+        let tls = ServerTlsConfig::new().identity(identity);
+        let mut server = Server::builder().tls_config(tls).expect("an identity");
+        let serving = server.add_routes(services(pool())).serve_with_incoming(TcpIncoming::from(listener));
+        async { drop(serving.await) }
+    });
+    let tls =
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(own.cert.pem())).domain_name("localhost");
+    let endpoint = Endpoint::from_shared(format!("https://{}", upstream.address)).expect("an address");
+    let remote = Remote::new(&endpoint.tls_config(tls).expect("an authority"));
+    let rest = Transcoder::new(&pool(), remote).expect("rules that can be served");
+    let front = Protocols::new(&pool(), rest, ProtocolOptions::default());
+    assert_eq!(get(&front, "/v2/items/a").await.json()["s"], "a");
 }
 
 /// A7 #88: a deadline is passed on, and kept where the upstream does not.

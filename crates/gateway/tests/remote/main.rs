@@ -222,6 +222,7 @@ fn connect_code(end: &Value) -> i32 {
     match end["error"]["code"].as_str() {
         None => 0,
         Some("deadline_exceeded") => 4,
+        Some("resource_exhausted") => 8,
         Some("failed_precondition") => 9,
         Some("unimplemented") => 12,
         Some("internal") => 13,
