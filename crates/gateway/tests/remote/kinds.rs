@@ -230,7 +230,7 @@ async fn a_conversation_is_not_held_back() {
     timeout(PATIENCE, talk).await.expect("a conversation");
 }
 
-/// A12 #116: health is the upstream's own, by every protocol.
+/// Health is the upstream's own, by every protocol.
 #[tokio::test]
 async fn health_is_the_upstreams() {
     let upstream = Upstream::start(services(pool()));

@@ -83,7 +83,7 @@ fn remote(upstream: &Upstream) -> Remote {
     Remote::connect(&upstream.uri()).expect("an address")
 }
 
-/// A12 #116: nothing but an address is needed.
+/// Nothing but an address is needed.
 #[tokio::test]
 async fn all_protocols_by_reflection() {
     let upstream = describing("");
@@ -99,7 +99,7 @@ async fn all_protocols_by_reflection() {
     }
 }
 
-/// A12 #116: servers that only have the older name of the service are asked by that.
+/// Servers that only have the older name of the service are asked by that.
 #[tokio::test]
 async fn tonics_reflection_of_both_versions() {
     let builder =
