@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::process::{cargo, run as run_command};
 use crate::{
-    behaviours, checklist, conformance, deny, layers, lengths, migrations, paths, proto, test, tools,
+    behaviours, checklist, conformance, deny, fuzz, layers, lengths, migrations, paths, proto, test, tools,
 };
 
 type Stage = (&'static str, fn() -> Result<()>);
@@ -26,6 +26,7 @@ const STAGES: &[Stage] = &[
     ("clippy", clippy),
     ("doc", doc),
     ("conformance", || conformance::connect(&[])),
+    ("fuzz", fuzz::smoke),
     ("test", || test::run(&["--locked".to_owned(), "--no-fail-fast".to_owned()])),
 ];
 

@@ -30,6 +30,7 @@ const RULES: &[(&str, Allowed)] = &[
     ("envelope", Allowed::Only(&["kernel"])),
     ("gateway", Allowed::Only(&["api", "kernel"])),
     ("gateway-conformance", Allowed::Only(&["gateway", "listener"])),
+    ("gateway-fuzz", Allowed::Only(&["gateway"])),
     ("telemetry", Allowed::Only(&[])),
     ("storage", Allowed::Only(&["kernel", "telemetry"])),
     ("delivery", Allowed::Only(&["api", "kernel", "storage", "telemetry"])),

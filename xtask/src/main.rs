@@ -15,6 +15,7 @@ mod ci;
 mod cited;
 mod conformance;
 mod deny;
+mod fuzz;
 mod layers;
 mod lengths;
 mod migrations;
@@ -61,6 +62,8 @@ enum Task {
     },
     /// Check bans, licences and sources of the dependencies
     Deny,
+    /// Look for inputs that break the gateway, guided by coverage
+    Fuzz(fuzz::Fuzz),
     /// Check which crate depends on which
     Layers,
     /// List the Rust files that have grown long
@@ -118,6 +121,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ci { stages } => ci::run(&stages),
         Task::Conformance { suite } => conformance::run(&suite),
         Task::Deny => deny::check(),
+        Task::Fuzz(fuzz) => fuzz::run(&fuzz),
         Task::Layers => layers::check(),
         Task::Lengths => lengths::check(),
         Task::Migrations { write: false } => migrations::check(),
