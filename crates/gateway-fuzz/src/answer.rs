@@ -27,8 +27,8 @@ enum Ending {
     Word(String),
 }
 
-/// Panics where an answer blames the server, or is not in the form that it says it has.
-pub(crate) fn check(asked: Asked, answer: &Answer) {
+/// Panics where an answer blames the server, or is not in the form that it says it has. Tells whether all went well.
+pub(crate) fn check(asked: Asked, answer: &Answer) -> bool {
     let status = answer.status.as_u16();
     let is_servers = match status {
         501 => false,
@@ -37,7 +37,9 @@ pub(crate) fn check(asked: Asked, answer: &Answer) {
         _ => status >= 500,
     };
     assert!(!is_servers, "{status} for a client's fault: {answer:?}");
-    let blamed = match ending(asked, answer) {
+    let ending = ending(asked, answer);
+    let is_fine = answer.status.is_success() && matches!(ending, Ending::Fine | Ending::Number(0));
+    let blamed = match ending {
         Ending::Fine => false,
         Ending::Number(4) => !asked.has_deadline,
         Ending::Number(13) => !asked.has_flags,
@@ -45,12 +47,13 @@ pub(crate) fn check(asked: Asked, answer: &Answer) {
         Ending::Word(word) => match &word[..] {
             "deadline_exceeded" => !asked.has_deadline,
             "internal" => !asked.has_flags,
-            // Connect has no word for 415.
-            "unknown" => status != 415,
+            // Connect has no words for these.
+            "unknown" => ![405, 415].contains(&status),
             word => ["unavailable", "data_loss", ""].contains(&word),
         },
     };
     assert!(!blamed, "a client's fault is called the server's: {answer:?}");
+    is_fine
 }
 
 fn ending(asked: Asked, answer: &Answer) -> Ending {

@@ -39,7 +39,10 @@ pub(crate) fn run(data: &[u8]) {
     };
     let asked = Asked { has_flags: has_flags(content_type, body), ..Asked::default() };
     let whole = ask(vec![Bytes::copy_from_slice(body)]);
-    check(asked, &whole);
+    let is_fine = check(asked, &whole);
     let cut = ask(body.chunks(usize::from(cut >> 3) + 1).map(Bytes::copy_from_slice).collect());
-    assert_eq!(whole, cut, "how a body is cut is nobody's business");
+    // Of several faults in a body, the one that is told may be another.
+    if check(asked, &cut) || is_fine {
+        assert_eq!(whole, cut, "how a body is cut is nobody's business");
+    }
 }

@@ -133,18 +133,21 @@ pub(crate) fn field_mask(out: &mut Vec<u8>, text: &str, masks: Masks) -> Option<
 }
 
 /// A path of a mask in ProtoJSON's lowerCamelCase; none where it would not survive
-/// the way back.
+/// the way back, as [`field_mask`] reads it.
 pub(crate) fn camel_case(path: &str) -> Option<String> {
+    if path.is_empty() {
+        return None;
+    }
     let mut camel = String::with_capacity(path.len());
     let mut chars = path.chars();
     while let Some(c) = chars.next() {
         match c {
-            'A'..='Z' => return None,
+            'a'..='z' | '0'..='9' | '.' | '*' => camel.push(c),
             '_' => match chars.next() {
                 Some(next @ 'a'..='z') => camel.push(next.to_ascii_uppercase()),
                 _ => return None,
             },
-            other => camel.push(other),
+            _ => return None,
         }
     }
     Some(camel)
@@ -200,6 +203,7 @@ mod tests {
         }
     }
 
+    /// A4 #64: what is written can be read.
     #[test]
     fn field_mask_paths_change_case() {
         for (path, camel) in [
@@ -208,6 +212,9 @@ mod tests {
             ("bad_1", None),
             ("Odd", None),
             ("tail_", None),
+            ("a>b", None),
+            ("a,b", None),
+            ("", None),
         ] {
             assert_eq!(camel_case(path).as_deref(), camel, "{path}");
         }
