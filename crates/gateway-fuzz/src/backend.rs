@@ -59,7 +59,8 @@ fn echo((name, value): (Option<HeaderName>, HeaderValue)) -> Option<(HeaderName,
 
 fn method(pool: &DescriptorPool, path: &str) -> Option<MethodDescriptor> {
     let (service, name) = path.strip_prefix('/')?.split_once('/')?;
-    pool.get_service_by_name(service)?.methods().find(|method| method.name() == name)
+    // Not by `get_service_by_name`, to which `.name` is the same.
+    pool.services().find(|known| known.full_name() == service)?.methods().find(|method| method.name() == name)
 }
 
 /// The messages of a request, which the gateway has put into good frames.

@@ -46,14 +46,15 @@ pub(crate) fn run(data: &[u8]) {
         return;
     }
     let reversed: Vec<Rule<'_>> = rules.iter().rev().copied().collect();
-    let alone: Vec<Option<Transcoder<Backend>>> = rules.iter().map(|rule| transcoder(&[*rule])).collect();
     let (together, reversed) = match (transcoder(&rules), transcoder(&reversed)) {
         (Some(together), Some(reversed)) => (together, reversed),
         (None, None) => return,
         _ => panic!("the order of rules decides whether they can be served: {rules:?}"),
     };
-    let alone: Vec<Transcoder<Backend>> =
-        alone.into_iter().map(|one| one.expect("a rule that is good beside others is good alone")).collect();
+    let alone: Vec<Transcoder<Backend>> = rules
+        .iter()
+        .map(|rule| transcoder(&[*rule]).expect("a rule that is good beside others is good alone"))
+        .collect();
     for (method, path) in pairs(requests) {
         let (Ok(method), Ok(uri)) = (Method::from_bytes(method.as_bytes()), Uri::try_from(path)) else {
             continue;
