@@ -1,5 +1,5 @@
-//! grpcurl, which knows nothing but what reflection tells it: lists and describes every service, and runs the main
-//! job. And gRPC-Web and Connect, which browsers speak.
+//! grpcurl, which knows nothing but what reflection tells it: lists and describes every service (its main job is among
+//! those of `tests/clients`). And gRPC-Web and Connect, which browsers speak.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected must stop")]
 
@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-on_both_engines!(reflection_tells_everything, the_main_job, grpc_web_is_served, connect_is_served);
+on_both_engines!(reflection_tells_everything, grpc_web_is_served, connect_is_served);
 
 /// Runs grpcurl and returns what it printed.
 async fn grpcurl(server: &TestServer, token: &str, arguments: &[&str], target: &[&str]) -> String {
@@ -60,40 +60,6 @@ async fn reflection_tells_everything(db: TestDb) {
     }
     let health = call(&server, "nobody", "grpc.health.v1.Health/Check", &json!({})).await;
     assert_eq!(health, json!({"status": "SERVING"}));
-    server.stop().await;
-}
-
-async fn the_main_job(db: TestDb) {
-    let server = TestServer::start(db).await;
-    let operator = |method: &'static str, request: Value| {
-        let server = &server;
-        async move { call(server, OPERATOR_KEY, method, &request).await }
-    };
-    operator("agentrouter.tenancy.v1.TenancyService/CreateCustomer", json!({"customerId": "acme"})).await;
-    let edge = json!({"customerId": "acme", "workspaceId": "edge"});
-    operator("agentrouter.workspaces.v1.WorkspacesService/CreateWorkspace", edge.clone()).await;
-    let provider = json!({
-        "customerId": "acme", "providerId": "openai", "schema": "PROVIDER_SCHEMA_OPENAI",
-        "baseUrl": "https://api.openai.example/v1",
-    });
-    operator("agentrouter.providers.v1.ProvidersService/CreateProvider", provider).await;
-    let issued =
-        operator("agentrouter.workspaces.v1.WorkspacesService/IssueWorkspaceToken", edge.clone()).await;
-    let token = issued["token"].as_str().unwrap();
-    let worker = |method: &str, request: Value| {
-        let (server, method) = (&server, format!("agentrouter.configurator.v1.ConfiguratorService/{method}"));
-        async move { call(server, token, &method, &request).await }
-    };
-    let pending = worker("ListPendingEvents", json!({"wait": "10s"})).await;
-    let event = &pending["events"][0]["id"];
-    let claim = worker("AcknowledgeEvent", json!({"eventId": event, "workerId": "grpcurl"})).await;
-    let query = json!({"queries": [{"userId": "system", "configType": "CONFIG_TYPE_PROVIDERS"}]});
-    let configuration = worker("GetConfiguration", query).await;
-    assert_eq!(configuration["configurations"][0]["providers"]["providers"][0]["providerId"], "openai");
-    let done = json!({"eventId": event, "success": true, "claimToken": claim["claimToken"]});
-    assert_eq!(worker("CompleteEvent", done).await, json!({"success": true}));
-    let status = operator("agentrouter.workspaces.v1.WorkspacesService/GetWorkspaceStatus", edge).await;
-    assert_eq!(status["converged"], true);
     server.stop().await;
 }
 

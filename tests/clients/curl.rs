@@ -9,7 +9,7 @@ use crate::run::{Following, Server, end, succeed, text};
 /// A request as a person would type it.
 fn curl(server: &Server, key: &str, path: &str) -> Command {
     let mut command = Command::new("curl");
-    command.args(["-sS", "--max-time", "40", "-H", &format!("Authorization: Bearer {key}")]);
+    command.args(["-sS", "--max-time", "60", "-H", &format!("Authorization: Bearer {key}")]);
     command.arg(format!("{}{path}", server.base_url));
     command
 }
@@ -60,7 +60,7 @@ pub(crate) async fn main_job(server: Server) {
     statuses.until(|printed| events(printed).len() == 1).await;
 
     // The poll waits until there is something.
-    let poll = answer(curl(&server, token, "/configurator/v1/pending-events?wait=20s"));
+    let poll = answer(curl(&server, token, "/configurator/v1/pending-events?wait=40s"));
     let provider = json!({
         "provider_id": "openai", "schema": "PROVIDER_SCHEMA_OPENAI", "base_url": "https://api.openai.example/v1",
         "models": ["m"], "api_key": "sk-canary",

@@ -36,7 +36,7 @@ impl Ghz {
             metadata["x-agentrouter-customer"] = json!(self.customer);
         }
         let mut command = Command::new(&self.tools.ghz);
-        command.args(["--insecure", "-t", "30s", "-O", "json", "--debug", "stdout", "--call", method]);
+        command.args(["--insecure", "-t", "60s", "-O", "json", "--debug", "stdout", "--call", method]);
         command.args(["-m", &metadata.to_string(), "-d", &request.to_string()]);
         command
     }
@@ -107,7 +107,7 @@ pub(crate) async fn main_job(tools: &'static Tools, server: Server) {
     statuses.until(|printed| answers(printed).len() == 1).await;
 
     // The poll waits until there is something.
-    let poll = worker("ListPendingEvents", json!({"wait": "20s"}));
+    let poll = worker("ListPendingEvents", json!({"wait": "40s"}));
     let provider = json!({
         "customerId": "ghz", "providerId": "openai", "schema": "PROVIDER_SCHEMA_OPENAI",
         "baseUrl": "https://api.openai.example/v1", "models": ["m"], "apiKey": "sk-canary",

@@ -15,7 +15,7 @@ struct Grpcurl {
 impl Grpcurl {
     fn command(&self, key: &str, method: &str, request: &Value) -> Command {
         let mut command = Command::new(&self.tools.grpcurl);
-        command.args(["-plaintext", "-format-error", "-max-time", "40"]);
+        command.args(["-plaintext", "-format-error", "-max-time", "60"]);
         command.args(["-H", &format!("authorization: Bearer {key}")]);
         if key == OPERATOR_KEY {
             command.args(["-H", "x-agentrouter-customer: grpcurl"]);
@@ -70,7 +70,7 @@ pub(crate) async fn main_job(tools: &'static Tools, server: Server) {
     statuses.until(|printed| messages(printed).len() == 1).await;
 
     // The poll waits until there is something.
-    let poll = worker("ListPendingEvents", json!({"wait": "20s"}));
+    let poll = worker("ListPendingEvents", json!({"wait": "40s"}));
     let provider = json!({
         "customerId": "grpcurl", "providerId": "openai", "schema": "PROVIDER_SCHEMA_OPENAI",
         "baseUrl": "https://api.openai.example/v1", "models": ["m"], "apiKey": "sk-canary",

@@ -15,6 +15,7 @@ mod scripts;
 mod tools;
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -22,13 +23,13 @@ use agentrouter_testkit::{TestDb, on_both_engines};
 use common::program::{Program, Settings};
 use page::Page;
 use run::Server;
-use tokio::task::JoinHandle;
+use tokio::task::{Id, JoinSet};
 use tools::Tools;
 
 on_both_engines!(every_client_does_the_main_job);
 
-// A11 #109 (GET by a browser), #111 (gRPC-Web, binary and in base64), #112 (a page of another origin); A12 #114 (one
-// port for all).
+// A11 #109, #111, #112; A12 #114: GET by a browser, gRPC-Web binary and in base64, a page of another origin, and one
+// port for all.
 async fn every_client_does_the_main_job(db: TestDb) {
     let tools = Tools::ready().await;
     let page = Page::serve(&tools.page).await;
@@ -38,37 +39,63 @@ async fn every_client_does_the_main_job(db: TestDb) {
     let program = Program::start(&settings).await;
     let server = Server { address: program.address(), base_url: program.base_url() };
 
-    let of = |work: fn(&'static Tools, Server) -> JoinHandle<()>| work(tools, server.clone());
-    let mut clients = vec![
-        ("curl", tokio::spawn(curl::main_job(server.clone()))),
-        ("grpcurl", of(|tools, server| tokio::spawn(grpcurl::main_job(tools, server)))),
-        ("ghz, the main job", of(|tools, server| tokio::spawn(ghz::main_job(tools, server)))),
-        ("ghz, a load", of(|tools, server| tokio::spawn(ghz::load(tools, server)))),
-        ("grpcio in Python", of(|tools, server| tokio::spawn(scripts::python(tools, server)))),
-    ];
+    let mut clients = Clients::default();
+    clients.add("curl", curl::main_job(server.clone()));
+    clients.add("grpcurl", grpcurl::main_job(tools, server.clone()));
+    clients.add("ghz, the main job", ghz::main_job(tools, server.clone()));
+    clients.add("ghz, a load", ghz::load(tools, server.clone()));
+    clients.add("grpcio in Python", scripts::python(tools, server.clone()));
     for (name, protocol) in [
         ("Connect-ES in Node.js, Connect over HTTP/2", "connect"),
         ("Connect-ES in Node.js, Connect over HTTP/1.1", "connect-1.1"),
         ("Connect-ES in Node.js, gRPC", "grpc"),
         ("Connect-ES in Node.js, gRPC-Web", "grpc-web"),
     ] {
-        clients.push((name, tokio::spawn(scripts::node(tools, server.clone(), protocol))));
+        clients.add(name, scripts::node(tools, server.clone(), protocol));
     }
-    let browser = scripts::chromium(tools, server.clone(), page.url.clone());
-    clients.push(("Connect-ES and grpc-web in Chromium", tokio::spawn(browser)));
+    for (name, protocol) in [
+        ("Connect-ES in Chromium, Connect", "connect"),
+        ("Connect-ES in Chromium, gRPC-Web", "grpc-web"),
+        ("grpc-web in Chromium, in base64", "grpc-web-text"),
+        ("grpc-web in Chromium, binary", "grpc-web-binary"),
+    ] {
+        clients.add(name, scripts::chromium(tools, server.clone(), page.url.clone(), protocol));
+    }
+    clients.add("a page of another origin", scripts::foreign_page(tools, server, page.url.clone()));
 
-    let (started, mut report, mut failed) = (Instant::now(), String::new(), 0);
-    for (name, client) in clients {
-        match client.await {
-            Ok(()) => writeln!(report, "ok      {name} ({:.1} s)", started.elapsed().as_secs_f64()).unwrap(),
-            Err(error) => {
-                failed += 1;
-                writeln!(report, "FAILED  {name}:\n{}", told(&*error.into_panic())).unwrap();
-            }
-        }
-    }
+    let (failed, report) = clients.ended().await;
     assert!(failed == 0, "{failed} clients failed\n{report}\nThe server's log:\n{}", program.log());
     program.stop().await;
+}
+
+/// Clients at work, each by its name.
+#[derive(Default)]
+struct Clients {
+    running: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Clients {
+    fn add(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.names.insert(self.running.spawn(work).id(), name);
+    }
+
+    /// Waits for all; how many failed, and a line for each.
+    async fn ended(mut self) -> (usize, String) {
+        let (started, mut failed, mut report) = (Instant::now(), 0, String::new());
+        while let Some(ended) = self.running.join_next_with_id().await {
+            let took = started.elapsed().as_secs_f64();
+            match ended {
+                Ok((id, ())) => writeln!(report, "ok      {} ({took:.1} s)", self.names[&id]).unwrap(),
+                Err(error) => {
+                    failed += 1;
+                    let name = self.names[&error.id()];
+                    writeln!(report, "FAILED  {name}:\n{}", told(&*error.into_panic())).unwrap();
+                }
+            }
+        }
+        (failed, report)
+    }
 }
 
 /// The message of a panic.

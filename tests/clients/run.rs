@@ -26,7 +26,7 @@ pub(crate) struct Ended {
 
 /// Runs a program to its end.
 pub(crate) async fn end(mut command: Command) -> Ended {
-    let output = timeout(PATIENCE * 2, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
+    let output = timeout(PATIENCE * 3, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
     let output = output.unwrap_or_else(|_| panic!("it does not end: {:?}", command.as_std())).unwrap();
     let [stdout, stderr] =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

@@ -1,17 +1,14 @@
-// Drives a Chromium without a window through the page.
+// Calls a function of a page in a Chromium without a window, and prints what it returned as JSON.
 //
-// usage: node drive.mjs <folder of the packages> <Chromium> <page> <base URL> <operator key> <protocol> <customer>...
-//
-// Prints a line of JSON: for every protocol the methods of HTTP that its calls used, or the error; and what a page of
-// an origin that is not allowed was told.
+// usage: node drive.mjs <folder of the packages> <Chromium> <page> <function> <argument>...
 
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
-const [packages, program, page, baseUrl, operatorKey, ...jobs] = process.argv.slice(2);
-const { chromium } = createRequire(join(packages, 'package.json'))('playwright-core');
+const PATIENCE_MS = 80_000;
 
-const PATIENCE_MS = 40_000;
+const [packages, program, url, name, ...given] = process.argv.slice(2);
+const { chromium } = createRequire(join(packages, 'package.json'))('playwright-core');
 
 const browser = await chromium.launch({
   executablePath: program,
@@ -19,36 +16,17 @@ const browser = await chromium.launch({
   // A sandbox needs rights that not every machine gives; the only pages here are the test's own.
   args: ['--no-sandbox', '--disable-gpu'],
 });
-
-// A context has connections of its own: a browser opens six to a server, and streams and polls hold theirs.
-async function inPage(url, work) {
-  const context = await browser.newContext();
-  try {
-    const opened = await context.newPage();
-    const said = [];
-    opened.on('console', (message) => said.push(message.text()));
-    await opened.goto(url);
-    const late = setTimeout(() => opened.close({ reason: 'it does not end' }), PATIENCE_MS);
-    const told = (error) => ({ error: `${error.message}\n${said.join('\n')}` });
-    return await work(opened).catch(told).finally(() => clearTimeout(late));
-  } finally {
-    await context.close();
-  }
+const said = [];
+try {
+  const page = await browser.newPage();
+  page.on('console', (message) => said.push(message.text()));
+  await page.goto(url);
+  const late = setTimeout(() => page.close({ reason: 'it does not end' }), PATIENCE_MS);
+  const answer = await page.evaluate(([name, given]) => globalThis[name](...given), [name, given]);
+  clearTimeout(late);
+  console.log(JSON.stringify(answer));
+} catch (error) {
+  console.error(error.message, ...said);
+  process.exitCode = 1;
 }
-
-async function job(protocol, customer) {
-  const run = (opened) =>
-    opened.evaluate((given) => globalThis.runMainJob(...given), [protocol, baseUrl, customer, operatorKey]);
-  return [protocol, await inPage(page, run)];
-}
-
-const pairs = [];
-for (let at = 0; at < jobs.length; at += 2) pairs.push(job(jobs[at], jobs[at + 1]));
-const done = Object.fromEntries(await Promise.all(pairs));
-
-const call = (opened) => opened.evaluate((url) => globalThis.tryCall(url), baseUrl);
-const allowed = await inPage(page, call);
-// The same page by another name of this machine is of another origin.
-const foreign = await inPage(page.replace('127.0.0.1', 'localhost'), call);
 await browser.close();
-console.log(JSON.stringify({ done, allowed, foreign }));

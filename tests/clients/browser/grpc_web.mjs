@@ -7,7 +7,7 @@ import { GrpcWebClientBase, MethodDescriptor, MethodType, RpcError } from 'grpc-
 import { BadRequestSchema, ErrorInfoSchema } from 'gen/google/rpc/error_details_pb.js';
 import { StatusSchema } from 'gen/google/rpc/status_pb.js';
 
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 function metadata({ token, customer, wait }) {
   return {

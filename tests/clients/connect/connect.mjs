@@ -12,7 +12,7 @@ export function connectClient(transport) {
   const service = (method) => createClient(method.parent, transport)[method.localName];
   return {
     call: (method, request, options) =>
-      service(method)(request, { headers: headers(options), timeoutMs: options.wait ? 30_000 : undefined }),
+      service(method)(request, { headers: headers(options), timeoutMs: options.wait ? 60_000 : undefined }),
     watch: (method, request, options) =>
       service(method)(request, { headers: headers(options), signal: options.signal }),
     refusal(error) {

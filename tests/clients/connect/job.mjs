@@ -58,7 +58,7 @@ export async function mainJob(client, customer, operatorKey) {
   equal([first.workspace.workspaceId, isApplied(first)], ['edge', false], 'the first status');
 
   // The poll waits until there is something.
-  const polling = client.call(configurator.listPendingEvents, { wait: { seconds: 20n } }, { ...worker, wait: true });
+  const polling = client.call(configurator.listPendingEvents, { wait: { seconds: 40n } }, { ...worker, wait: true });
   const provider = { customerId: customer, providerId: 'openai', schema: ProviderSchema.OPENAI, models: ['m'] };
   const secrets = { baseUrl: 'https://api.openai.example/v1', apiKey: 'sk-canary' };
   await client.call(ProvidersService.method.createProvider, { ...provider, ...secrets }, operator);

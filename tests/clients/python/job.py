@@ -13,7 +13,7 @@ from agentrouter.providers.v1 import providers_pb2, providers_pb2_grpc
 from agentrouter.tenancy.v1 import projects_pb2, projects_pb2_grpc, tenancy_pb2, tenancy_pb2_grpc
 from agentrouter.workspaces.v1 import workspaces_pb2, workspaces_pb2_grpc
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 address, customer, operator_key = sys.argv[1:]
 
 
@@ -71,7 +71,7 @@ with grpc.insecure_channel(address) as channel:
 
     # The poll waits until there is something.
     poll = configurator_pb2.ListPendingEventsRequest()
-    poll.wait.seconds = 20
+    poll.wait.seconds = 40
     polling = configurator.ListPendingEvents.future(poll, **worker)
     provider = providers_pb2.CreateProviderRequest(
         customer_id=customer,
