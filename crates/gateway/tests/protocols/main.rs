@@ -44,7 +44,7 @@ fn pool() -> DescriptorPool {
         let mut compiler = protox::Compiler::new(includes).expect("the include folders");
         compiler.include_imports(true);
         compiler
-            .open_files(["gateway_test.proto", "google/rpc/error_details.proto"])
+            .open_files(["gateway_test.proto", "requests_test.proto", "google/rpc/error_details.proto"])
             .expect("protos that compile");
         compiler.descriptor_pool()
     })

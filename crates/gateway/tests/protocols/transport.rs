@@ -6,6 +6,7 @@ use std::time::Duration;
 use agentrouter_gateway::ProtocolOptions;
 use bytes::Bytes;
 use http::Request;
+use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
@@ -13,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{Dropped, SERVICE, envelope, protocols_with, wire};
 
@@ -131,6 +133,38 @@ async fn a_body_that_is_refused_is_not_asked_for() {
     assert_eq!(&begun, b"HTTP/1.1 429");
 }
 
+/// A10 #107: a REST call both ways over one HTTP/2 stream, each message answered before the next is sent.
+#[tokio::test]
+async fn rest_streams_both_ways_over_http2() {
+    let mut tasks = JoinSet::new();
+    let (stream, _) = connect(&mut tasks).await;
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("a connection");
+    tasks.spawn(async move { drop(connection.await) });
+    let (chunks, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+    let body = StreamBody::new(ReceiverStream::new(receiver));
+    let send = |text: &'static str| chunks.send(Ok(Frame::data(Bytes::from_static(text.as_bytes()))));
+    let request = Request::post("http://test/v1/chat/r").header("content-type", "application/x-ndjson");
+    let call = async {
+        send("{\"text\":\"a\"}\n").await.expect("a reader");
+        let response = client.send_request(request.body(body).expect("a request")).await;
+        let mut answer = response.expect("an answer").into_body();
+        for (echoed, next) in
+            [("a", "{\"text\":\"b\"}\n"), ("b", "{\"text\":\"c\"}\n"), ("c", "{\"text\":[]}\n")]
+        {
+            let frame = answer.frame().await.expect("a frame").expect("no error");
+            let expected = format!("{{\"room\":\"r\",\"text\":\"{echoed}\"}}\n");
+            assert_eq!(frame.into_data().expect("data"), expected);
+            send(next).await.expect("a reader");
+        }
+        let end = answer.collect().await.expect("an end").to_bytes();
+        assert!(end.starts_with(b"{\"error\":{\"code\":3,"), "{end:?}");
+    };
+    tokio::time::timeout(Duration::from_secs(30), call).await.expect("an end in time");
+}
+
 /// A9 #103: whatever a client sends, nothing panics and no JSON is the server's fault.
 #[test]
 fn no_bytes_break_the_server() {
@@ -159,7 +193,7 @@ fn no_bytes_break_the_server() {
     let chunks = proptest::collection::vec(piece, 0..5);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     proptest!(|(content_type in types, encoding in encodings, method in methods, chunks in chunks)| {
-        let frames = chunks.into_iter().map(|chunk| Ok::<_, Infallible>(http_body::Frame::data(Bytes::from(chunk))));
+        let frames = chunks.into_iter().map(|chunk| Ok::<_, Infallible>(Frame::data(Bytes::from(chunk))));
         let request = Request::post(format!("{SERVICE}/{method}"))
             .header("content-type", content_type)
             .header("content-encoding", encoding)

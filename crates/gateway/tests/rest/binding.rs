@@ -156,6 +156,32 @@ async fn a_query_parameter_never_reaches_into_the_body() {
     assert_eq!((rest["s"].clone(), rest["msg"]["name"].clone()), (json!("x"), json!("n")));
 }
 
+/// A2 #34: two members of a oneof, one in each of two parts of the request.
+#[tokio::test]
+async fn a_oneof_has_one_member_in_all_parts() {
+    let text = r#"{"text":"t"}"#;
+    for (method, uri, body, expected) in [
+        ("GET", "/v1/picked/x?b=y", "", "b: CONFLICTING_FIELD"),
+        ("GET", "/v1/picked/x?c.text=y", "", "c.text: CONFLICTING_FIELD"),
+        ("POST", "/v1/pick?b=y", text, "b: CONFLICTING_FIELD"),
+        ("POST", "/v1/pick/x", text, "a: CONFLICTING_FIELD"),
+        ("POST", "/v1/picks/x", r#"{"b":"y"}"#, "a: CONFLICTING_FIELD"),
+        ("POST", "/v1/picks/x", r#"{"c":{}}"#, "a: CONFLICTING_FIELD"),
+    ] {
+        let answer = send(&transcoder(), request(method, uri, body)).await;
+        assert_eq!(answer.violations(), [expected], "{method} {uri} {body}");
+    }
+    for (method, uri, body, pointer, bound) in [
+        ("GET", "/v1/picked/x?other=y", "", "/a", "x"),
+        ("POST", "/v1/pick?other=y", text, "/c/text", "t"),
+        ("POST", "/v1/pick?b=y", "", "/b", "y"),
+        ("POST", "/v1/picks/x", r#"{"a":"x","c":null}"#, "/a", "x"),
+    ] {
+        let answer = send(&transcoder(), request(method, uri, body)).await;
+        assert_eq!(answer.json().pointer(pointer), Some(&json!(bound)), "{method} {uri} {body}");
+    }
+}
+
 /// A2 #41.
 #[tokio::test]
 async fn the_number_of_parameters_is_limited() {
