@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_mins(10);
 /// The tests find a PostgreSQL in `AGENTROUTER_TEST_POSTGRES_URL`, its programs in
 /// `AGENTROUTER_TEST_POSTGRES_BIN`, grpcurl in
 /// `AGENTROUTER_TEST_GRPCURL`, an OpenID Connect issuer in `AGENTROUTER_TEST_OIDC_PROVIDER`, a data plane in
-/// `AGENTROUTER_TEST_AIGW` and `AGENTROUTER_TEST_ENVOY` (with which the gateway is compared, too), the API server of Kubernetes in
+/// `AGENTROUTER_TEST_AIGW` and `AGENTROUTER_TEST_ENVOY`, the API server of Kubernetes in
 /// `AGENTROUTER_TEST_KUBE_APISERVER`, the conformance suite of protobuf in
 /// `AGENTROUTER_TEST_PROTOBUF_CONFORMANCE`, what judges the OpenAPI document in `AGENTROUTER_TEST_OPENAPI_CHECKS`, and the
 /// clients of others, with what they are made by, in `AGENTROUTER_TEST_BUF`, `AGENTROUTER_TEST_CHROMIUM`,
