@@ -4,7 +4,7 @@ use prost_reflect::DescriptorPool;
 use thiserror::Error;
 
 use crate::failure::Violations;
-use crate::json::{Decoder, Encoder, MessageId, Style, Tables, Unknown};
+use crate::json::{Decoder, Encoder, JsonOutput, MessageId, Tables, Unknown};
 use crate::scalar::Masks;
 
 /// [ProtoJSON](https://protobuf.dev/programming-guides/json/) between text and
@@ -81,7 +81,7 @@ impl ProtoJson {
     /// Where the bytes are no such message, or hold what JSON cannot say.
     pub fn to_json(&self, message: &str, wire: &[u8], options: WriteOptions) -> Result<Vec<u8>, CodecError> {
         let id = self.find(message)?;
-        let style = if options.rest { Style::Rest } else { Style::Proto };
+        let style = if options.rest { JsonOutput::REST } else { JsonOutput::PROTO };
         let mut out = Vec::with_capacity(wire.len() * 2);
         let encoder = Encoder { tables: [&self.tables, &self.tables], style };
         encoder.message(&mut out, id, wire).map_err(|error| CodecError::Wire(error.to_string()))?;

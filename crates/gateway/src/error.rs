@@ -18,8 +18,8 @@ use tonic_types::pb;
 use crate::failure::{Failure, Inner, Origin, Violation};
 use crate::grpc;
 use crate::headers::HeaderPolicy;
-use crate::json::{self, Encoder, Style, Tables};
-use crate::options::{JSON, Options};
+use crate::json::{self, Encoder, JsonOutput, Tables};
+use crate::options::{JSON, Options, PROBLEM};
 
 /// The reason of an `ABORTED` that a failed `If-Match` caused.
 const ETAG_MISMATCH: &str = "ETAG_MISMATCH";
@@ -53,6 +53,15 @@ pub fn http_status(code: Code) -> StatusCode {
     }
 }
 
+/// What a request makes of its error.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted {
+    /// It had `If-Match`.
+    pub(crate) is_conditional: bool,
+    /// It accepts `application/problem+json`.
+    pub(crate) is_problem: bool,
+}
+
 /// Writes errors as REST answers, for the transcoder and for layers around it
 /// that refuse a request before it gets there.
 #[derive(Debug, Clone)]
@@ -64,6 +73,7 @@ struct Shared {
     domain: String,
     www_authenticate: Option<HeaderValue>,
     headers: HeaderPolicy,
+    problem_details: bool,
 }
 
 impl Default for ErrorRenderer {
@@ -80,42 +90,52 @@ impl ErrorRenderer {
             domain: options.error_domain.clone(),
             www_authenticate: options.www_authenticate.clone(),
             headers: options.headers.clone(),
+            problem_details: options.answers.problem_details,
         }))
     }
 
     /// The REST answer for a status: JSON body with its details, `Retry-After`
     /// where they ask for it, and its metadata as headers.
     pub fn response(&self, status: &tonic::Status) -> Response<Body> {
-        self.response_as(status, None)
+        self.response_as(status, None, Wanted::default())
     }
 
     /// The same under another HTTP status, where there is a better one than the code's own.
-    pub(crate) fn response_as(&self, status: &tonic::Status, http: Option<StatusCode>) -> Response<Body> {
+    pub(crate) fn response_as(
+        &self,
+        status: &tonic::Status,
+        http: Option<StatusCode>,
+        wanted: Wanted,
+    ) -> Response<Body> {
         let failure = grpc::from_status(status);
-        self.render(if let Some(http) = http { failure.with_http(http) } else { failure }, false)
+        self.render(if let Some(http) = http { failure.with_http(http) } else { failure }, wanted)
     }
 
-    /// `is_conditional` tells that the request had `If-Match`.
-    pub(crate) fn render(&self, failure: Failure, is_conditional: bool) -> Response<Body> {
+    pub(crate) fn render(&self, failure: Failure, wanted: Wanted) -> Response<Body> {
         let inner = failure.into_inner();
         let details = self.details(&inner);
         let info = find::<pb::ErrorInfo>(&details, "google.rpc.ErrorInfo");
         let is_etag_mismatch = info.is_some_and(|info| info.reason == ETAG_MISMATCH);
         let status = match inner.http {
             Some(status) => status,
-            None if is_conditional && is_etag_mismatch && inner.code == Code::Aborted => {
+            None if wanted.is_conditional && is_etag_mismatch && inner.code == Code::Aborted => {
                 StatusCode::PRECONDITION_FAILED
             }
             None => http_status(inner.code),
         };
 
-        let body = self.json(inner.code, &inner.message, &details);
+        let is_problem = wanted.is_problem || self.0.problem_details;
+        let body = if is_problem {
+            self.problem(status, &inner, &details)
+        } else {
+            self.json(inner.code, &inner.message, &details)
+        };
         let mut response = Response::new(Body::new(Full::new(Bytes::from(body))));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         *headers = inner.headers;
         self.0.headers.to_headers(headers);
-        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::CONTENT_TYPE, if is_problem { PROBLEM } else { JSON });
         if let Some(delay) = retry_delay(&details) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(delay));
         }
@@ -154,7 +174,11 @@ impl ErrorRenderer {
     }
 
     pub(crate) fn encoder(&self) -> Encoder<'_> {
-        Encoder { tables: [&self.0.tables, &DETAIL_TYPES], style: Style::Rest }
+        self.encoder_as(JsonOutput::REST)
+    }
+
+    pub(crate) fn encoder_as(&self, style: JsonOutput) -> Encoder<'_> {
+        Encoder { tables: [&self.0.tables, &DETAIL_TYPES], style }
     }
 
     fn info(&self, reason: &str) -> Any {
@@ -181,22 +205,39 @@ impl ErrorRenderer {
     fn json(&self, code: Code, message: &str, details: &[Any]) -> Vec<u8> {
         let mut out = format!("{{\"code\":{},\"message\":", i32::from(code)).into_bytes();
         json::string(&mut out, message);
+        self.put_details(&mut out, details);
+        out
+    }
+
+    /// The problem of RFC 9457. It has no type of its own: code and details, which every error has, say it better.
+    fn problem(&self, http: StatusCode, inner: &Inner, details: &[Any]) -> Vec<u8> {
+        let title = http.canonical_reason().unwrap_or("Client Closed Request");
+        let mut out = b"{\"type\":\"about:blank\",\"title\":".to_vec();
+        json::string(&mut out, title);
+        out.extend_from_slice(format!(",\"status\":{},\"detail\":", http.as_u16()).as_bytes());
+        json::string(&mut out, &inner.message);
+        out.extend_from_slice(format!(",\"code\":{}", i32::from(inner.code)).as_bytes());
+        self.put_details(&mut out, details);
+        out
+    }
+
+    /// The last member of an error, and its end.
+    fn put_details(&self, out: &mut Vec<u8>, details: &[Any]) {
         out.extend_from_slice(b",\"details\":[");
         for (index, detail) in details.iter().enumerate() {
             if index > 0 {
                 out.push(b',');
             }
             let start = out.len();
-            if let Err(error) = self.encoder().any(&mut out, &detail.type_url, &detail.value) {
+            if let Err(error) = self.encoder().any(out, &detail.type_url, &detail.value) {
                 tracing::warn!(%error, type_url = detail.type_url, "an error detail cannot be shown");
                 out.truncate(start);
                 out.extend_from_slice(b"{\"@type\":");
-                json::string(&mut out, &detail.type_url);
+                json::string(out, &detail.type_url);
                 out.push(b'}');
             }
         }
         out.extend_from_slice(b"]}");
-        out
     }
 }
 

@@ -33,6 +33,19 @@ impl EscapeError {
     }
 }
 
+/// Appends a text as one segment of a path.
+pub(crate) fn segment(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let digit =
+                |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0').to_ascii_uppercase();
+            out.extend(['%', digit(byte >> 4), digit(byte & 0xf)]);
+        }
+    }
+}
+
 pub(crate) fn decode(text: &str, how: Decode) -> Result<Cow<'_, str>, EscapeError> {
     match decode_bytes(text, how)? {
         // Nothing was decoded.

@@ -141,13 +141,6 @@ impl Reply {
         Ok(Self { headers, messages })
     }
 
-    /// The only message of a unary call, and all metadata.
-    pub(crate) async fn into_unary(self) -> Result<(Bytes, HeaderMap), Failure> {
-        let (message, mut headers, trailers) = self.into_message().await?;
-        headers.extend(trailers);
-        Ok((message, headers))
-    }
-
     /// The only message of a unary call, its headers and its trailers.
     pub(crate) async fn into_message(mut self) -> Result<(Bytes, HeaderMap, HeaderMap), Failure> {
         let message = self.messages.next().await?;

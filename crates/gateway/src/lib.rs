@@ -37,6 +37,7 @@
 //! CORS (layers around this service), compression of REST answers, and
 //! serving the OpenAPI document.
 
+mod answer;
 mod bind;
 mod body;
 mod codec;
@@ -71,11 +72,13 @@ mod transcoder;
 mod upload;
 mod wkt;
 
+pub use answer::{AnswerOptions, StreamFormat};
 pub use codec::{CodecError, ProtoJson, ReadOptions, WriteOptions};
 pub use direct::{Direct, DirectRpcs};
 pub use error::{ErrorRenderer, http_status};
 pub use headers::HeaderPolicy;
 pub use http_rules::{CustomHttpPattern, HttpRule, HttpRules, HttpRulesError};
+pub use json::{Defaults, JsonOutput, Names};
 pub use openapi::{Contract, Header, Info, Page, PageSettings, Rules, Security, openapi, page};
 pub use options::Options;
 pub use protocol::{DeadlineLayer, GetQuery, Protocol, ProtocolOptions, Protocols, Timed, Trailers};

@@ -1,9 +1,8 @@
 //! What an operator can decide about a transcoder.
 
-use std::time::Duration;
-
 use http::{HeaderValue, header};
 
+use crate::answer::AnswerOptions;
 use crate::headers::HeaderPolicy;
 use crate::reading::{RequestOptions, TrailingSlash};
 
@@ -36,15 +35,13 @@ pub struct Options {
     pub fully_decode_reserved_expansion: bool,
     /// The challenge of a 401, unless the backend sends one.
     pub www_authenticate: Option<HeaderValue>,
-    /// How long the response headers of a stream wait for its first message, so
-    /// that an early error still becomes an HTTP status. Afterwards the stream
-    /// begins with 200 and an error arrives in band.
-    pub stream_header_wait: Duration,
+    /// How it answers.
+    pub answers: AnswerOptions,
 }
 
 impl Default for Options {
     /// 4 MiB bodies, 1000 parameters, strict requests and paths, domain `agentrouter`, `Bearer` challenge,
-    /// 250 ms for the first message of a stream.
+    /// and the defaults of [`AnswerOptions`].
     fn default() -> Self {
         Self {
             max_body_bytes: 4 << 20,
@@ -57,12 +54,14 @@ impl Default for Options {
             headers: HeaderPolicy::default(),
             fully_decode_reserved_expansion: false,
             www_authenticate: Some(HeaderValue::from_static("Bearer")),
-            stream_header_wait: Duration::from_millis(250),
+            answers: AnswerOptions::default(),
         }
     }
 }
 
 /// The one media type of request bodies and unary answers.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The media type of errors for clients that want them as RFC 9457 has them.
+pub(crate) const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 pub(crate) const ACCEPT_POST: header::HeaderName = header::HeaderName::from_static("accept-post");
 pub(crate) const ACCEPT_PATCH: header::HeaderName = header::HeaderName::from_static("accept-patch");

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use crate::answer;
 use crate::bind::{FieldPath, PathError};
 use crate::escape::{self, Decode};
 use crate::failure::{Problem, Violations, quoted};
@@ -38,6 +39,12 @@ pub(crate) fn bind(
                 continue;
             }
         };
+        if name == answer::PRETTY {
+            if !matches!(value, "true" | "false") {
+                violations.push(&name, Problem::InvalidValue, "must be `true` or `false`");
+            }
+            continue;
+        }
         if let Err((problem, description)) = query_of.parameter(&name, value, out) {
             violations.push(&name, problem, description);
         }

@@ -121,16 +121,16 @@ impl Readings {
 
 /// Names rpcs as service configurations do: by full name, by `package.Service.*`, or all of them by `*`.
 #[derive(Debug)]
-struct Selector {
+pub(crate) struct Selector {
     text: String,
 }
 
 impl Selector {
-    fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self { text: text.to_owned() }
     }
 
-    fn selects(&self, rpc: &str) -> bool {
+    pub(crate) fn selects(&self, rpc: &str) -> bool {
         match self.text.strip_suffix('*') {
             None => self.text == rpc,
             Some("") => true,

@@ -12,7 +12,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
-use crate::error::{ErrorRenderer, http_status};
+use crate::answer::Accept;
+use crate::error::{ErrorRenderer, Wanted, http_status};
 use crate::json;
 use crate::options::JSON;
 
@@ -29,6 +30,7 @@ const END_STREAM: u8 = 0b10;
 pub struct Caller {
     protocol: Protocol,
     content_type: Option<HeaderValue>,
+    is_problem: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,8 @@ impl Caller {
         } else {
             Protocol::Rest
         };
-        Self { protocol, content_type: content_type.cloned() }
+        let is_problem = protocol == Protocol::Rest && Accept::of(request).is_problem;
+        Self { protocol, content_type: content_type.cloned(), is_problem }
     }
 
     /// Whether it speaks gRPC itself, which no browser can.
@@ -71,7 +74,10 @@ impl ErrorRenderer {
     pub fn refusal(&self, caller: &Caller, status: &Status, http: Option<StatusCode>) -> Response<Body> {
         let content_type = caller.content_type.as_ref();
         match caller.protocol {
-            Protocol::Rest => self.response_as(status, http),
+            Protocol::Rest => {
+                let wanted = Wanted { is_problem: caller.is_problem, ..Wanted::default() };
+                self.response_as(status, http, wanted)
+            }
             Protocol::Grpc | Protocol::GrpcWeb => grpc(status, content_type),
             Protocol::ConnectUnary => connect_unary(status),
             Protocol::ConnectStream => connect_stream(status, content_type),

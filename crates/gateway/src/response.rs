@@ -1,38 +1,57 @@
-//! Response messages to JSON bodies and the headers that follow from them.
+//! Response messages to bodies and the headers that follow from them.
 
+use bytes::Bytes;
 use http::HeaderValue;
 
+use crate::answer::etag;
+use crate::error::ErrorRenderer;
 use crate::failure::Failure;
-use crate::json::{self, EncodeError, Encoder};
+use crate::json::{self, EncodeError};
 use crate::rule::Route;
 
-/// A response message in its REST form.
-#[derive(Debug)]
-pub(crate) struct Body {
-    pub(crate) json: Vec<u8>,
-    /// The `ETag` of a message that has an etag.
-    pub(crate) etag: Option<HeaderValue>,
-}
+/// The type of bytes that say nothing of themselves.
+const UNKNOWN: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// The fields of a `google.api.HttpBody`.
+const CONTENT_TYPE: u32 = 1;
+const DATA: u32 = 2;
 
 /// Writes the part of a response that the rule makes the body. What fails here is the backend's fault.
-pub(crate) fn body(route: &Route, wire: &[u8], encoder: Encoder<'_>) -> Result<Body, Failure> {
-    encode(route, wire, encoder).map_err(Failure::broken_backend)
+pub(crate) fn json(route: &Route, wire: &[u8], errors: &ErrorRenderer) -> Result<Vec<u8>, Failure> {
+    encode(route, wire, errors).map_err(Failure::broken_backend)
 }
 
-fn encode(route: &Route, wire: &[u8], encoder: Encoder<'_>) -> Result<Body, EncodeError> {
+fn encode(route: &Route, wire: &[u8], errors: &ErrorRenderer) -> Result<Vec<u8>, EncodeError> {
+    let encoder = errors.encoder_as(route.answer.json);
     // Text is most often a little longer than the wire form, and defaults are written out.
     let mut json = Vec::with_capacity(wire.len() * 2 + 128);
     match route.response_body {
         None => encoder.message(&mut json, route.output, wire)?,
         Some(number) => encoder.field(&mut json, route.output, number, wire)?,
     }
-    let etag = route.response_etag.and_then(|number| entity_tag(json::last_text(wire, number)?));
-    Ok(Body { json, etag })
+    Ok(json)
 }
 
-/// `"tag"`, unless the tag is empty or holds what an entity tag cannot.
-fn entity_tag(tag: &str) -> Option<HeaderValue> {
-    let is_opaque = |byte: u8| byte == 0x21 || (0x23..=0x7e).contains(&byte);
-    (!tag.is_empty() && tag.bytes().all(is_opaque))
-        .then(|| HeaderValue::try_from(format!("\"{tag}\"")).ok())?
+/// The same part as protobuf, where it is a message.
+pub(crate) fn protobuf(route: &Route, wire: &Bytes) -> Bytes {
+    match route.response_body {
+        None => wire.clone(),
+        Some(number) => json::inside(wire, number).into(),
+    }
+}
+
+/// The type and the bytes of that part where it is a `google.api.HttpBody`.
+pub(crate) fn raw(route: &Route, wire: &Bytes) -> (HeaderValue, Bytes) {
+    let wire = protobuf(route, wire);
+    let content_type = json::last_text(&wire, CONTENT_TYPE).filter(|text| !text.is_empty());
+    let content_type = content_type.and_then(|text| HeaderValue::try_from(text).ok()).unwrap_or(UNKNOWN);
+    let data = match json::find(&wire, &[DATA]) {
+        Some(json::Raw::Bytes(data)) => wire.slice_ref(data),
+        _ => Bytes::new(),
+    };
+    (content_type, data)
+}
+
+/// The `ETag` of a response that has an etag.
+pub(crate) fn entity_tag(route: &Route, wire: &[u8]) -> Option<HeaderValue> {
+    route.response_etag.and_then(|number| etag::quoted(json::last_text(wire, number)?))
 }

@@ -11,10 +11,11 @@ use prost_reflect::{
 };
 use thiserror::Error;
 
+use crate::answer::{AnswerOptions, Extensions, Rule};
 use crate::bind::FieldPath;
 use crate::json::{FieldTable, MessageId, Tables, Type};
 use crate::options::Options;
-use crate::reading::{Reading, Readings, TrailingSlash};
+use crate::reading::{Reading, Readings, Selector, TrailingSlash};
 use crate::router::{RouteId, Router, RuleMethod};
 use crate::template::Template;
 use crate::wkt::WellKnown;
@@ -45,7 +46,7 @@ pub enum BuildError {
     /// from the compiler's bytes; `prost_types::FileDescriptorSet` drops extensions.
     #[error("the descriptor pool has no extension `google.api.http` of `google.protobuf.MethodOptions`")]
     NoAnnotations,
-    /// Selectors of [`Options::requests_of`] that name no rpc with a route.
+    /// Selectors of [`Options::requests_of`] or [`AnswerOptions::json_of`] that name no rpc with a route.
     #[error("no rpc with a route is named by {}", .0.join(", "))]
     Selectors(Vec<String>),
     /// Rules that cannot be served.
@@ -132,6 +133,8 @@ pub(crate) struct Route {
     pub(crate) request_etag: Option<FieldPath>,
     /// Number of the `etag` of the response, sent as `ETag`.
     pub(crate) response_etag: Option<u32>,
+    /// What answers look like.
+    pub(crate) answer: Rule,
 }
 
 /// Reads the rules of every method in the pool.
@@ -142,9 +145,11 @@ pub(crate) fn routes(
 ) -> Result<(Vec<Route>, Router), BuildError> {
     let extension = annotation(pool).ok_or(BuildError::NoAnnotations)?;
 
-    let readings = Readings::new(options);
+    let (readings, extensions) = (Readings::new(options), Extensions::of(pool));
     let router = Router::new(options.trailing_slash == TrailingSlash::Ignored);
-    let mut table = Table { tables, readings, routes: Vec::new(), router, errors: Vec::new() };
+    let answers = &options.answers;
+    let (routes, errors) = (Vec::new(), Vec::new());
+    let mut table = Table { tables, readings, answers, extensions, routes, router, errors };
     for service in pool.services() {
         for method in service.methods() {
             if let Some(rule) = rule(&method, &extension) {
@@ -152,7 +157,11 @@ pub(crate) fn routes(
             }
         }
     }
-    let idle = table.readings.idle(&table.routes.iter().map(|route| route.info.rpc.as_str()));
+    let rpcs = table.routes.iter().map(|route| route.info.rpc.as_str());
+    let mut idle = table.readings.idle(&rpcs);
+    let selectors = answers.json_of.iter().map(|(selector, _)| selector);
+    let is_idle = |text: &&String| !rpcs.clone().any(|rpc| Selector::new(text).selects(rpc));
+    idle.extend(selectors.filter(is_idle).cloned());
     if table.errors.is_empty() && !idle.is_empty() {
         return Err(BuildError::Selectors(idle));
     }
@@ -182,6 +191,8 @@ pub(crate) fn rule(method: &MethodDescriptor, extension: &ExtensionDescriptor) -
 struct Table<'t> {
     tables: &'t Tables,
     readings: Readings,
+    answers: &'t AnswerOptions,
+    extensions: Extensions,
     routes: Vec<Route>,
     router: Router,
     errors: Vec<RuleError>,
@@ -201,7 +212,7 @@ impl Table<'_> {
     }
 
     fn add(&mut self, method: &MethodDescriptor, rule: &DynamicMessage) {
-        let route = match route(method, rule, self.tables, self.readings.of(method.full_name())) {
+        let route = match route(method, rule, self) {
             Ok(route) => route,
             Err(problem) => return self.error(method, rule, &problem),
         };
@@ -230,9 +241,9 @@ impl Table<'_> {
 fn route(
     method: &MethodDescriptor,
     rule: &DynamicMessage,
-    tables: &Tables,
-    reading: &Arc<Reading>,
+    table: &Table<'_>,
 ) -> Result<(Route, RuleMethod), String> {
+    let tables = table.tables;
     let (kind, text) = pattern(rule).ok_or("has no pattern")?;
     let rule_method = match kind.as_str() {
         "*" => RuleMethod::Any,
@@ -301,12 +312,13 @@ fn route(
         variables,
         body,
         payload,
-        reading: Arc::clone(reading),
+        reading: Arc::clone(table.readings.of(method.full_name())),
         response_body,
         update_mask: (is(&Method::PATCH) || is(&Method::PUT)).then(|| update_mask(tables, input)).flatten(),
         replaces: is(&Method::PUT),
         request_etag: etag(tables, input),
         response_etag: etag(tables, answer).and_then(|etag| etag.leaf(tables).map(|field| field.number)),
+        answer: Rule::of(&table.extensions, method, tables, answer, response_body, table.answers)?,
         output: answer,
         template,
         input,

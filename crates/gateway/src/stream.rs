@@ -1,8 +1,6 @@
-//! Server streams over REST: one JSON value per line, or server-sent events.
+//! Server streams over REST: one JSON value per line, server-sent events, one array, or bytes as they are.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream};
@@ -10,12 +8,14 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
+use tonic::Status;
 use tonic::body::Body;
 
+use crate::answer::{self, Plain};
 use crate::error::ErrorRenderer;
 use crate::failure::Failure;
 use crate::grpc::{Messages, Reply};
-use crate::headers::HeaderPolicy;
+use crate::options::{JSON, Options};
 use crate::response;
 use crate::rule::Route;
 
@@ -26,67 +26,37 @@ pub(crate) enum Format {
     Lines,
     /// `text/event-stream`; an error is an event of the type `error`.
     Events,
+    /// `application/json`; an error breaks it off.
+    Array,
+    /// The bytes of `google.api.HttpBody` messages one after the other, under the type of the first; an error breaks
+    /// them off.
+    Raw,
 }
 
-impl Format {
-    /// Events where `Accept` asks for them, lines otherwise.
-    pub(crate) fn negotiate(headers: &HeaderMap) -> Self {
-        let accepts = headers.get_all(header::ACCEPT);
-        let items = accepts.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        let (mut lines, mut events) = (0, 0);
-        for item in items {
-            let (media, parameters) = item.split_once(';').unwrap_or((item, ""));
-            let quality = quality(parameters);
-            match media.trim().to_ascii_lowercase().as_str() {
-                "text/event-stream" => events = quality.max(events),
-                "application/x-ndjson" | "application/json" => lines = quality.max(lines),
-                _ => {}
-            }
-        }
-        if events > lines { Self::Events } else { Self::Lines }
-    }
-
-    fn content_type(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            Self::Lines => "application/x-ndjson",
-            Self::Events => "text/event-stream",
-        })
-    }
-
-    fn message(self, json: &[u8]) -> Bytes {
-        match self {
-            Self::Lines => [json, b"\n"].concat().into(),
-            Self::Events => [b"data: ", json, b"\n\n"].concat().into(),
-        }
-    }
-
-    fn error(self, json: &[u8]) -> Bytes {
-        match self {
-            Self::Lines => [b"{\"error\":", json, b"}\n"].concat().into(),
-            Self::Events => [b"event: error\ndata: ", json, b"\n\n"].concat().into(),
-        }
-    }
-}
-
-/// The `q` of an item of an `Accept` header in thousandths; what cannot be read counts full.
-pub(crate) fn quality(parameters: &str) -> u16 {
-    let q = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
-    let thousandths = q.and_then(|q| {
-        let (whole, fraction) = q.trim().split_once('.').unwrap_or((q.trim(), ""));
-        let digits: String = fraction.chars().chain("000".chars()).take(3).collect();
-        Some(whole.parse::<u16>().ok()?.min(1) * 1000 + digits.parse::<u16>().ok()?)
-    });
-    thousandths.unwrap_or(1000).min(1000)
-}
-
+/// A stream on its way to its client.
 struct State {
     route: Arc<Route>,
     errors: ErrorRenderer,
+    options: Arc<Options>,
     format: Format,
     messages: Messages,
     /// A message read while the response headers waited.
     first: Option<Bytes>,
-    ended: bool,
+    /// Whether nothing was written yet.
+    is_new: bool,
+    takes_trailers: bool,
+    end: End,
+}
+
+/// How far the end is.
+enum End {
+    /// Messages may come.
+    Open,
+    /// The last one came, with this behind it.
+    Near(HeaderMap),
+    /// Nothing but this is left.
+    Trailers(HeaderMap),
+    Reached,
 }
 
 /// The streaming answer; `Err` where the call failed before its first message.
@@ -95,92 +65,157 @@ pub(crate) async fn respond(
     mut reply: Reply,
     format: Format,
     errors: ErrorRenderer,
-    policy: &HeaderPolicy,
-    wait: Duration,
+    options: Arc<Options>,
+    takes_trailers: bool,
 ) -> Result<Response<Body>, Failure> {
-    let mut ended = false;
-    let first = match tokio::time::timeout(wait, reply.messages.next()).await {
-        Err(_elapsed) => None,
-        Ok(Ok(Some(message))) => Some(message),
-        Ok(Ok(None)) => {
-            reply.messages.finish()?;
-            ended = true;
+    let mut end = End::Open;
+    let next = reply.messages.next();
+    // The type of raw bytes comes with the first of them.
+    let waited = match format {
+        Format::Raw => Some(next.await),
+        _ => tokio::time::timeout(options.answers.stream_header_wait, next).await.ok(),
+    };
+    let first = match waited {
+        None => None,
+        Some(Ok(Some(message))) => Some(message),
+        Some(Ok(None)) => {
+            end = End::Near(reply.messages.finish()?);
             None
         }
-        Ok(Err(failure)) => return Err(failure),
+        Some(Err(failure)) => return Err(failure),
     };
 
     let mut headers = reply.headers;
-    policy.to_headers(&mut headers);
-    headers.insert(header::CONTENT_TYPE, format.content_type());
+    options.headers.to_headers(&mut headers);
+    let content_type = match format {
+        Format::Lines => HeaderValue::from_static("application/x-ndjson"),
+        Format::Events => HeaderValue::from_static("text/event-stream"),
+        Format::Array => JSON,
+        Format::Raw => response::raw(&route, first.as_ref().unwrap_or(&Bytes::new())).0,
+    };
+    headers.insert(header::CONTENT_TYPE, content_type);
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if format != Format::Raw {
+        answer::vary(&mut headers, "accept");
+    }
 
-    let state = State { route, errors, format, messages: reply.messages, first, ended };
-    let mut response = Response::new(Body::new(StreamBody::new(chunks(state))));
+    let messages = reply.messages;
+    let state = State { route, errors, options, format, messages, first, is_new: true, takes_trailers, end };
+    let mut response = Response::new(Body::new(StreamBody::new(frames(state))));
     *response.status_mut() = StatusCode::OK;
     *response.headers_mut() = headers;
     Ok(response)
 }
 
-fn chunks(state: State) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> {
+fn frames(state: State) -> impl Stream<Item = Result<Frame<Bytes>, Status>> {
     stream::unfold(state, |mut state| async move {
-        let chunk = state.chunk().await?;
-        Some((Ok(Frame::data(chunk)), state))
+        let frame = state.frame().await?;
+        Some((frame, state))
     })
 }
 
+/// What a stream gives next.
+enum Next {
+    Message(Bytes),
+    End(HeaderMap),
+    /// It has been silent for long.
+    Silence,
+}
+
 impl State {
-    async fn chunk(&mut self) -> Option<Bytes> {
-        if self.ended {
-            return None;
-        }
-        match self.json().await {
-            Ok(Some(json)) => Some(self.format.message(&json)),
-            Ok(None) => {
-                self.ended = true;
-                None
-            }
-            Err(failure) => {
-                self.ended = true;
-                Some(self.format.error(&self.errors.in_band(failure)))
-            }
+    async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Status>> {
+        match std::mem::replace(&mut self.end, End::Reached) {
+            End::Reached => None,
+            End::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+            End::Near(trailers) => self.last(trailers),
+            End::Open => match self.next().await {
+                Ok(Next::End(trailers)) => self.last(trailers),
+                Ok(Next::Silence) => {
+                    self.end = End::Open;
+                    Some(Ok(Frame::data(Bytes::from_static(b":\n\n"))))
+                }
+                Ok(Next::Message(message)) => match self.message(&message) {
+                    Ok(data) => {
+                        self.end = End::Open;
+                        self.is_new = false;
+                        Some(Ok(Frame::data(data)))
+                    }
+                    Err(failure) => Some(self.broken(failure)),
+                },
+                Err(failure) => Some(self.broken(failure)),
+            },
         }
     }
 
-    async fn json(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+    async fn next(&mut self) -> Result<Next, Failure> {
         let message = match self.first.take() {
             Some(first) => Some(first),
+            None if self.format == Format::Events => {
+                let waited =
+                    tokio::time::timeout(self.options.answers.event_keep_alive, self.messages.next()).await;
+                let Ok(message) = waited else { return Ok(Next::Silence) };
+                message?
+            }
             None => self.messages.next().await?,
         };
         match message {
-            Some(wire) => {
-                response::body(&self.route, &wire, self.errors.encoder()).map(|body| Some(body.json))
-            }
-            None => self.messages.finish().map(|_| None),
+            Some(message) => Ok(Next::Message(message)),
+            None => self.messages.finish().map(Next::End),
         }
+    }
+
+    fn message(&self, wire: &Bytes) -> Result<Bytes, Failure> {
+        if self.format == Format::Raw {
+            return Ok(response::raw(&self.route, wire).1);
+        }
+        let json = response::json(&self.route, wire, &self.errors)?;
+        Ok(match self.format {
+            Format::Events => event(&self.route, wire, &json),
+            Format::Array if self.is_new => [b"[", &*json].concat().into(),
+            Format::Array => [b",\n", &*json].concat().into(),
+            Format::Lines | Format::Raw => [&*json, b"\n"].concat().into(),
+        })
+    }
+
+    /// The end of a stream that came to it.
+    fn last(&mut self, trailers: HeaderMap) -> Option<Result<Frame<Bytes>, Status>> {
+        let trailers = Some(trailers).filter(|_| self.takes_trailers);
+        let trailers = trailers.and_then(|trailers| answer::trailers(&self.options.headers, trailers));
+        if self.format == Format::Array {
+            if let Some((_, trailers)) = trailers {
+                self.end = End::Trailers(trailers);
+            }
+            let end: &[u8] = if self.is_new { b"[]" } else { b"]" };
+            return Some(Ok(Frame::data(Bytes::from_static(end))));
+        }
+        trailers.map(|(_, trailers)| Ok(Frame::trailers(trailers)))
+    }
+
+    /// The end of a stream that broke.
+    fn broken(&self, failure: Failure) -> Result<Frame<Bytes>, Status> {
+        let (before, after): (&[u8], &[u8]) = match self.format {
+            Format::Lines => (b"{\"error\":", b"}\n"),
+            Format::Events => (b"event: error\ndata: ", b"\n\n"),
+            // There is no place for words. The client sees that the end is missing.
+            Format::Array | Format::Raw => return Err(self.errors.status(failure)),
+        };
+        Ok(Frame::data([before, &self.errors.in_band(failure), after].concat().into()))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A10 #104.
-    #[test]
-    fn accept_decides_the_format() {
-        for (accept, expected) in [
-            ("", Format::Lines),
-            ("*/*", Format::Lines),
-            ("text/event-stream", Format::Events),
-            ("Text/Event-Stream; charset=utf-8", Format::Events),
-            ("text/event-stream, */*;q=0.1", Format::Events),
-            ("text/event-stream;q=0", Format::Lines),
-            ("application/x-ndjson, text/event-stream;q=0.9", Format::Lines),
-            ("application/x-ndjson;q=0.5, text/event-stream;q=0.9", Format::Events),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-            assert_eq!(Format::negotiate(&headers), expected, "{accept}");
+/// One server-sent event. JSON without spaces is one line.
+fn event(route: &Route, wire: &[u8], json: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(json.len() + 64);
+    let fields = [("id", route.answer.event_id), ("retry", route.answer.event_retry)];
+    for (name, field) in fields {
+        let Some(value) = field.and_then(|field: Plain| field.of(wire)) else { continue };
+        // An id that would end its line, or that clients pass over, is none.
+        if !value.contains(['\n', '\r', '\0']) {
+            out.extend_from_slice(format!("{name}: {value}\n").as_bytes());
         }
     }
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(json);
+    out.extend_from_slice(b"\n\n");
+    out.into()
 }

@@ -14,22 +14,21 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
-use http_body_util::Full;
 use prost_reflect::DescriptorPool;
 use tonic::Code;
 use tonic::body::Body;
 use tower::Service;
 
+use crate::answer::{self, Asked, Form};
 use crate::error::ErrorRenderer;
 use crate::failure::Failure;
 use crate::json::Tables;
-use crate::options::{JSON, Options};
+use crate::options::Options;
 use crate::reading::TrailingSlash;
 use crate::receive::Receiver;
 use crate::router::{Match, Outcome, Router};
 use crate::rule::{self, BuildError, Route, RouteInfo};
-use crate::stream::{self, Format};
-use crate::{grpc, headers, query, response};
+use crate::{grpc, headers, query, stream};
 
 /// REST in front of gRPC services; see the [crate documentation](crate).
 ///
@@ -44,7 +43,7 @@ pub struct Transcoder<B> {
 struct Shared {
     routes: Vec<Arc<Route>>,
     router: Router,
-    options: Options,
+    options: Arc<Options>,
     errors: ErrorRenderer,
 }
 
@@ -70,6 +69,7 @@ impl<B> Transcoder<B> {
         let (routes, router) = rule::routes(pool, &tables, &options)?;
         let routes = routes.into_iter().map(Arc::new).collect();
         let errors = ErrorRenderer::new(tables, &options);
+        let options = Arc::new(options);
         Ok(Self { shared: Arc::new(Shared { routes, router, options, errors }), backend })
     }
 
@@ -78,7 +78,12 @@ impl<B> Transcoder<B> {
     pub fn without_routes(pool: &DescriptorPool, backend: B, options: Options) -> Self {
         let errors = ErrorRenderer::new(Tables::new(pool), &options);
         Self {
-            shared: Arc::new(Shared { routes: Vec::new(), router: Router::default(), options, errors }),
+            shared: Arc::new(Shared {
+                routes: Vec::new(),
+                router: Router::default(),
+                options: Arc::new(options),
+                errors,
+            }),
             backend,
         }
     }
@@ -148,6 +153,7 @@ impl Shared {
         ReqBody: http_body::Body<Data = Bytes> + Send + 'static,
         ReqBody::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        let asked = Asked::of(&request);
         let path = request.uri().path();
         if *request.method() == Method::OPTIONS && path == "*" {
             return allowing(self.router.methods());
@@ -157,30 +163,29 @@ impl Shared {
             Outcome::WrongMethod(allowed) if *request.method() == Method::OPTIONS => {
                 return allowing(&allowed);
             }
-            Outcome::WrongMethod(allowed) => return self.errors.render(wrong_method(&allowed), false),
+            Outcome::WrongMethod(allowed) => return self.refuse(wrong_method(&allowed), &asked).await,
             Outcome::NotFound if request.headers().get(header::CONTENT_TYPE).is_some_and(grpc::is_grpc) => {
                 return grpc::unimplemented();
             }
-            Outcome::NotFound => return self.elsewhere(request.uri(), request.method()),
+            Outcome::NotFound => return self.elsewhere(request.uri(), request.method(), &asked).await,
         };
         let Some(route) = self.routes.get(matched.route) else {
-            return self.errors.render(not_found(), false);
+            return self.refuse(not_found(), &asked).await;
         };
         // The match borrows the path, and the request is about to be taken apart.
         let uri = request.uri().clone();
         let matched = matched.in_path(uri.path());
 
-        let is_conditional = request.headers().contains_key(header::IF_MATCH);
-        let mut response = match self.transcode(backend, route, &matched, &uri, request).await {
-            Ok(response) => response,
-            Err(failure) => self.errors.render(failure, is_conditional),
+        let mut response = match self.transcode(backend, route, &matched, &uri, request, &asked).await {
+            Ok(response) => asked.finish(response, &self.options.answers).await,
+            Err(failure) => self.refuse(failure, &asked).await,
         };
         response.extensions_mut().insert(Arc::clone(&route.info));
         response
     }
 
     /// The answer where there is no route: none, or the way to the one without the slash.
-    fn elsewhere(&self, uri: &Uri, method: &Method) -> Response<Body> {
+    async fn elsewhere(&self, uri: &Uri, method: &Method, asked: &Asked) -> Response<Body> {
         let shorter = uri.path().strip_suffix('/').filter(|path| !path.is_empty());
         let shorter = shorter.filter(|_| self.options.trailing_slash == TrailingSlash::Redirected);
         let location = shorter.filter(|path| !matches!(self.router.find(path, method), Outcome::NotFound));
@@ -188,11 +193,17 @@ impl Shared {
             let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
             HeaderValue::try_from(format!("{path}{query}")).ok()
         });
-        let Some(location) = location else { return self.errors.render(not_found(), false) };
+        let Some(location) = location else { return self.refuse(not_found(), asked).await };
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
         response.headers_mut().insert(header::LOCATION, location);
         response
+    }
+
+    async fn refuse(&self, failure: Failure, asked: &Asked) -> Response<Body> {
+        let mut response = self.errors.render(failure, asked.error);
+        answer::vary(response.headers_mut(), "accept");
+        asked.finish(response, &self.options.answers).await
     }
 
     async fn transcode<B, ReqBody>(
@@ -202,12 +213,14 @@ impl Shared {
         matched: &Match<'_>,
         uri: &Uri,
         request: Request<ReqBody>,
+        asked: &Asked,
     ) -> Result<Response<Body>, Failure>
     where
         B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
         ReqBody: http_body::Body<Data = Bytes> + Send + 'static,
         ReqBody::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        let form = asked.form(route, &self.options.answers)?;
         let (mut parts, body) = request.into_parts();
         if let Some(parameters) = query::system_parameters(route, uri.query()) {
             parts.extensions.insert(parameters);
@@ -217,7 +230,6 @@ impl Shared {
         let receiver = Receiver { route, matched, uri, errors, options };
         let sent = receiver.receive(&parts, body).await?;
 
-        let format = Format::negotiate(&parts.headers);
         let mut metadata = parts.headers;
         self.options.headers.to_metadata(&mut metadata);
         let mut extensions = parts.extensions;
@@ -225,23 +237,12 @@ impl Shared {
         let context = grpc::Context { metadata, extensions, timeout };
         let reply = grpc::call(backend, route, context, sent).await?;
 
-        let policy = &self.options.headers;
-        if route.is_streaming {
-            let wait = self.options.stream_header_wait;
-            return stream::respond(Arc::clone(route), reply, format, self.errors.clone(), policy, wait)
+        if let Form::Stream(format) = form {
+            let (route, options) = (Arc::clone(route), Arc::clone(&self.options));
+            return stream::respond(route, reply, format, self.errors.clone(), options, asked.takes_trailers)
                 .await;
         }
-        let (message, metadata) = reply.into_unary().await?;
-        let body = response::body(route, &message, self.errors.encoder())?;
-        let mut response = Response::new(Body::new(Full::new(Bytes::from(body.json))));
-        let headers = response.headers_mut();
-        *headers = metadata;
-        policy.to_headers(headers);
-        headers.insert(header::CONTENT_TYPE, JSON);
-        if let Some(etag) = body.etag {
-            headers.insert(header::ETAG, etag);
-        }
-        Ok(response)
+        answer::unary(asked, route, form, reply, &self.errors, &self.options).await
     }
 }
 

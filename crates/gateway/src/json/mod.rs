@@ -7,6 +7,7 @@ mod lexer;
 mod map;
 #[cfg(test)]
 mod oracle;
+mod output;
 pub(crate) mod put;
 mod read;
 mod read_map;
@@ -19,11 +20,13 @@ mod write_wkt;
 
 pub(crate) use check::check;
 pub(crate) use lexer::position;
+pub(crate) use output::pretty;
+pub use output::{Defaults, JsonOutput, Names};
 pub(crate) use read::{Decoder, Unknown};
 pub(crate) use table::{EnumId, FieldTable, MessageId, MessageTable, Shape, Tables, Type};
 pub(crate) use text::string;
-pub(crate) use wire::{Raw, find, wire_fields};
-pub(crate) use write::{EncodeError, Encoder, Style, last_text};
+pub(crate) use wire::{Raw, find, inside, wire_fields};
+pub(crate) use write::{EncodeError, Encoder, last_text};
 
 /// Deepest nesting of messages and map entries in a request: what `prost`
 /// decodes. Beyond it the backend would answer with an error of its own fault.

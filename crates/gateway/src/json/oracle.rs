@@ -9,7 +9,7 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, SerializeOptions, Value,
 };
 
-use super::{Decoder, EncodeError, Encoder, Style, Tables, Unknown};
+use super::{Decoder, EncodeError, Encoder, JsonOutput, Tables, Unknown};
 use crate::failure::Violations;
 use crate::scalar::Masks;
 use crate::wkt::WellKnown;
@@ -30,7 +30,7 @@ fn everything() -> MessageDescriptor {
     POOL.get_message_by_name(EVERYTHING).expect("a known message")
 }
 
-fn encode(wire: &[u8], style: Style) -> Result<Vec<u8>, EncodeError> {
+fn encode(wire: &[u8], style: JsonOutput) -> Result<Vec<u8>, EncodeError> {
     let id = TABLES.find(EVERYTHING).expect("a known message");
     let mut out = Vec::new();
     Encoder { tables: [&TABLES, &TABLES], style }.message(&mut out, id, wire).map(|()| out)
@@ -149,15 +149,15 @@ impl Maker {
     }
 }
 
-fn oracle(message: &DynamicMessage, style: Style) -> serde_json::Value {
+fn oracle(message: &DynamicMessage, style: JsonOutput) -> serde_json::Value {
     let options = SerializeOptions::new()
-        .skip_default_fields(style == Style::Proto)
-        .use_proto_field_name(style == Style::Rest)
+        .skip_default_fields(style == JsonOutput::PROTO)
+        .use_proto_field_name(style == JsonOutput::REST)
         .stringify_64_bit_integers(true);
     message.serialize_with_options(serde_json::value::Serializer, &options).expect("it has a JSON form")
 }
 
-fn written(wire: &[u8], style: Style) -> serde_json::Value {
+fn written(wire: &[u8], style: JsonOutput) -> serde_json::Value {
     let out = encode(wire, style).expect("it has a JSON form");
     serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))
 }
@@ -179,7 +179,7 @@ proptest! {
     #[test]
     fn the_writer_agrees_with_reflection(seed: u64) {
         let message = Maker(Rng::with_seed(seed)).message(&everything(), 0);
-        for style in [Style::Rest, Style::Proto] {
+        for style in [JsonOutput::REST, JsonOutput::PROTO] {
             prop_assert_eq!(plain(written(&message.encode_to_vec(), style)), plain(oracle(&message, style)));
         }
     }
@@ -188,7 +188,7 @@ proptest! {
     #[test]
     fn the_reader_agrees_with_reflection(seed: u64) {
         let message = Maker(Rng::with_seed(seed)).message(&everything(), 0);
-        for style in [Style::Rest, Style::Proto] {
+        for style in [JsonOutput::REST, JsonOutput::PROTO] {
             let ours = encode(&message.encode_to_vec(), style).expect("it has a JSON form");
             let theirs = oracle(&message, style).to_string().into_bytes();
             for text in [ours, theirs] {
@@ -204,7 +204,7 @@ proptest! {
     #[test]
     fn damaged_text_is_survived(seed: u64, at: usize, with in "[\\[\\]{}:,\"\\\\a-cn0-9.eE+ -]{0,3}", cut in 0_usize..4) {
         let message = Maker(Rng::with_seed(seed)).message(&everything(), 0);
-        let mut text = oracle(&message, Style::Proto).to_string();
+        let mut text = oracle(&message, JsonOutput::PROTO).to_string();
         let start = text.floor_char_boundary(at % (text.len() + 1));
         let end = text.ceil_char_boundary((start + cut).min(text.len()));
         text.replace_range(start..end, &with);
@@ -213,7 +213,7 @@ proptest! {
             let mut deserializer = serde_json::Deserializer::from_str(&text);
             // It is stricter, for one, about quoted exponents.
             if let Ok(theirs) = DynamicMessage::deserialize(everything(), &mut deserializer) {
-                prop_assert_eq!(oracle(&read, Style::Proto), oracle(&theirs, Style::Proto), "{}", text);
+                prop_assert_eq!(oracle(&read, JsonOutput::PROTO), oracle(&theirs, JsonOutput::PROTO), "{}", text);
             }
         }
     }
@@ -226,7 +226,7 @@ proptest! {
             wire.extend(Maker(Rng::with_seed(seed)).message(&everything(), 0).encode_to_vec());
         }
         let merged = DynamicMessage::decode(everything(), wire.as_slice()).expect("it decodes");
-        for style in [Style::Rest, Style::Proto] {
+        for style in [JsonOutput::REST, JsonOutput::PROTO] {
             prop_assert_eq!(plain(written(&wire, style)), plain(oracle(&merged, style)));
         }
     }
@@ -240,7 +240,7 @@ proptest! {
             *byte ^= at.to_le_bytes()[1] | 1;
         }
         for wire in [&bytes, &damaged] {
-            if let Ok(out) = encode(wire, Style::Rest) {
+            if let Ok(out) = encode(wire, JsonOutput::REST) {
                 let parsed = serde_json::from_slice::<serde_json::Value>(&out);
                 prop_assert!(parsed.is_ok(), "{}", String::from_utf8_lossy(&out));
             }

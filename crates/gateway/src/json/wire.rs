@@ -157,6 +157,18 @@ pub(crate) fn find<'w>(wire: &'w [u8], path: &[u32]) -> Option<Raw<'w>> {
     found
 }
 
+/// The message in a field at the top of another, merged from all its parts.
+pub(crate) fn inside(wire: &[u8], number: u32) -> Vec<u8> {
+    let mut inside = Vec::new();
+    let mut reader = Reader::new(wire);
+    while let Ok(Some((found, value))) = reader.field() {
+        if let (true, Raw::Bytes(bytes)) = (found == number, value) {
+            inside.extend_from_slice(bytes);
+        }
+    }
+    inside
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 use thiserror::Error;
 
 use super::MAX_DEPTH;
+use super::output::{Defaults, JsonOutput, Names};
 use super::table::{FieldTable, MessageId, MessageTable, Shape, Tables, Type};
 use super::text::{base64, comma, display, float, quoted, special, string};
 use super::wire::{Raw, Reader, WireError};
@@ -25,20 +26,11 @@ pub(crate) enum EncodeError {
     Unknown,
 }
 
-/// Which names members have, and which members there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
-    /// Of REST answers: names as in the proto file, and every field without presence is written.
-    Rest,
-    /// ProtoJSON as it is without options: JSON names, and no defaults.
-    Proto,
-}
-
 /// Writes messages; resolves the types inside `Any` in the given tables, the first that knows a name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Encoder<'t> {
     pub(crate) tables: [&'t Tables; 2],
-    pub(crate) style: Style,
+    pub(crate) style: JsonOutput,
 }
 
 impl Encoder<'_> {
@@ -193,11 +185,15 @@ impl<'e, 'w> Writer<'e, 'w> {
             }
             comma(out, first);
             first = false;
-            out.extend_from_slice(match self.encoder.style {
-                Style::Rest => &field.key,
-                Style::Proto => &field.json_key,
+            out.extend_from_slice(match self.encoder.style.names {
+                Names::Proto => &field.key,
+                Names::Json => &field.json_key,
             });
-            self.field(out, field, found, depth)?;
+            if found.is_empty() && matches!(field.shape, Shape::Explicit(_)) {
+                out.extend_from_slice(b"null");
+            } else {
+                self.field(out, field, found, depth)?;
+            }
         }
         self.entries.truncate(base);
         Ok(())
@@ -207,13 +203,32 @@ impl<'e, 'w> Writer<'e, 'w> {
     fn is_written(&self, field: &FieldTable, found: std::ops::Range<usize>) -> bool {
         let found = self.entries.get(found).unwrap_or_default();
         let is_empty = |entry: &Entry<'_>| matches!(entry.value, Raw::Bytes([]));
-        match (field.shape, self.encoder.style) {
+        match (field.shape, self.encoder.style.defaults) {
+            (Shape::Explicit(kind), Defaults::Always) => {
+                !found.is_empty() || (field.oneof.is_none() && !field.is_extension && !self.has_null(kind))
+            }
             (Shape::Explicit(_), _) => !found.is_empty(),
-            (_, Style::Rest) => !field.is_extension || !found.is_empty(),
-            (Shape::Implicit(_), Style::Proto) => found.last().is_some_and(|last| !is_default(last.value)),
-            (Shape::Repeated(kind), Style::Proto) if is_packable(kind) => !found.iter().all(is_empty),
-            (_, Style::Proto) => !found.is_empty(),
+            (_, Defaults::Always | Defaults::Implicit) => !field.is_extension || !found.is_empty(),
+            (Shape::Implicit(_), Defaults::Never) => found.last().is_some_and(|last| !is_default(last.value)),
+            (Shape::Repeated(kind), Defaults::Never) if is_packable(kind) => !found.iter().all(is_empty),
+            (_, Defaults::Never) => !found.is_empty(),
         }
+    }
+
+    /// Whether `null` is a value of the type, and so no word for an absent one.
+    fn has_null(&self, kind: Type) -> bool {
+        match kind {
+            Type::Null => true,
+            Type::Message(id) => {
+                self.tables.message(id).is_some_and(|message| message.well_known == Some(WellKnown::Value))
+            }
+            _ => false,
+        }
+    }
+
+    /// An integer of 64 bits.
+    fn long(&self, out: &mut Vec<u8>, value: impl std::fmt::Display) {
+        if self.encoder.style.int64_as_numbers { display(out, value) } else { quoted(out, value) }
     }
 
     /// One field of a message and nothing else of it.
@@ -350,18 +365,20 @@ impl<'e, 'w> Writer<'e, 'w> {
                 out.extend_from_slice(if value == 0 { b"false" } else { b"true" });
             }
             (Type::Enum(id), Raw::Varint(value)) => match self.tables.enum_name(id, low(value)) {
-                Some(name) => out.extend_from_slice(name),
-                None => display(out, low(value)),
+                Some(name) if !self.encoder.style.enums_as_numbers => out.extend_from_slice(name),
+                _ => display(out, low(value)),
             },
             (Type::Null, Raw::Varint(_)) => out.extend_from_slice(b"null"),
             (Type::Int32, Raw::Varint(value)) => display(out, low(value)),
             (Type::Uint32, Raw::Varint(value)) => display(out, low(value).cast_unsigned()),
             (Type::Sint32, Raw::Varint(value)) => display(out, zigzag(u64::from(low(value).cast_unsigned()))),
             (Type::Int64, Raw::Varint(value)) | (Type::Sfixed64, Raw::Fixed64(value)) => {
-                quoted(out, value.cast_signed());
+                self.long(out, value.cast_signed());
             }
-            (Type::Uint64, Raw::Varint(value)) | (Type::Fixed64, Raw::Fixed64(value)) => quoted(out, value),
-            (Type::Sint64, Raw::Varint(value)) => quoted(out, zigzag(value)),
+            (Type::Uint64, Raw::Varint(value)) | (Type::Fixed64, Raw::Fixed64(value)) => {
+                self.long(out, value);
+            }
+            (Type::Sint64, Raw::Varint(value)) => self.long(out, zigzag(value)),
             (Type::Fixed32, Raw::Fixed32(value)) => display(out, value),
             (Type::Sfixed32, Raw::Fixed32(value)) => display(out, value.cast_signed()),
             (Type::Double, Raw::Fixed64(bits)) => {
@@ -387,8 +404,14 @@ impl<'e, 'w> Writer<'e, 'w> {
         let text: &[u8] = match kind {
             Type::Bool => b"false",
             Type::String | Type::Bytes => b"\"\"",
-            Type::Int64 | Type::Uint64 | Type::Sint64 | Type::Fixed64 | Type::Sfixed64 => b"\"0\"",
-            Type::Enum(id) => self.tables.enum_name(id, 0).unwrap_or(b"0"),
+            Type::Int64 | Type::Uint64 | Type::Sint64 | Type::Fixed64 | Type::Sfixed64
+                if !self.encoder.style.int64_as_numbers =>
+            {
+                b"\"0\""
+            }
+            Type::Enum(id) if !self.encoder.style.enums_as_numbers => {
+                self.tables.enum_name(id, 0).unwrap_or(b"0")
+            }
             Type::Null => b"null",
             // An absent message stands in a map only, where it is an empty one.
             Type::Message(id) => {

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
+use super::output::JsonOutput;
 use super::table::{MessageId, Tables};
 use super::text::{base64, string};
 use super::type_name;
 use super::wire::{Raw, Reader, WireError};
-use super::write::{EncodeError, Encoder, Fault, Style, Writer, low, text};
+use super::write::{EncodeError, Encoder, Fault, Writer, low, text};
 use crate::wkt;
 
 impl Encoder<'_> {
@@ -62,8 +63,8 @@ impl Encoder<'_> {
 }
 
 impl Writer<'_, '_> {
-    /// A mask in ProtoJSON's lowerCamelCase. In REST answers a path that would not survive the way back is kept as it
-    /// is: refusing the whole answer would help nobody.
+    /// A mask in ProtoJSON's lowerCamelCase. Only plain ProtoJSON promises the way back: in other
+    /// answers a path that would not survive it is kept, since refusing the whole answer would help nobody.
     pub(super) fn field_mask(&self, out: &mut Vec<u8>, wire: &[u8]) -> Result<(), Fault> {
         let mut paths: Vec<Cow<'_, str>> = Vec::new();
         let mut reader = Reader::new(wire);
@@ -73,7 +74,7 @@ impl Writer<'_, '_> {
                     let path = text(bytes)?;
                     paths.push(match wkt::camel_case(path) {
                         Some(camel) => camel.into(),
-                        None if self.encoder.style == Style::Rest => path.into(),
+                        None if self.encoder.style != JsonOutput::PROTO => path.into(),
                         None => return Err(Fault::Encode(EncodeError::Mask)),
                     });
                 }

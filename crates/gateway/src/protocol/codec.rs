@@ -6,7 +6,7 @@ use tonic::Status;
 
 use crate::error::ErrorRenderer;
 use crate::failure::{Failure, Violations};
-use crate::json::{Decoder, Encoder, MessageId, Style, Tables, Unknown};
+use crate::json::{Decoder, Encoder, JsonOutput, MessageId, Tables, Unknown};
 use crate::scalar::Masks;
 
 /// The JSON of protobuf as Connect has it: names in lower camel case, defaults left out. It is read as strictly as that of
@@ -44,6 +44,6 @@ impl JsonCodec {
     }
 
     fn encoder(&self) -> Encoder<'_> {
-        Encoder { tables: [&self.tables, self.errors.encoder().tables[1]], style: Style::Proto }
+        Encoder { tables: [&self.tables, self.errors.encoder().tables[1]], style: JsonOutput::PROTO }
     }
 }

@@ -6,7 +6,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tonic::Status;
 
 use super::envelope::check_length;
-use crate::stream::quality;
+use crate::answer::quality;
 
 /// The encodings that are spoken, in the words of headers.
 pub(crate) const SPOKEN: HeaderValue = HeaderValue::from_static("gzip, br, zstd");
@@ -37,12 +37,14 @@ impl Encoding {
         }
     }
 
-    pub(super) fn header(self) -> HeaderValue {
+    pub(crate) fn header(self) -> HeaderValue {
         HeaderValue::from_static(self.name())
     }
 
-    fn named(name: &str) -> Option<Self> {
-        [Self::Gzip, Self::Brotli, Self::Zstd].into_iter().find(|encoding| name == encoding.name())
+    pub(crate) const ALL: [Self; 3] = [Self::Gzip, Self::Brotli, Self::Zstd];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|encoding| name == encoding.name())
     }
 
     /// What an encoding is that a client names; the inner `None` for `identity`.
@@ -134,6 +136,64 @@ impl Encoding {
     }
 }
 
+/// Compresses piece by piece into memory.
+pub(crate) enum Compressor {
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+    Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+}
+
+impl Compressor {
+    pub(crate) fn new(encoding: Encoding) -> io::Result<Self> {
+        Ok(match encoding {
+            Encoding::Gzip => {
+                Self::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()))
+            }
+            Encoding::Brotli => {
+                let writer = brotli::CompressorWriter::new(Vec::new(), BUFFER, BROTLI_QUALITY, BROTLI_WINDOW);
+                Self::Brotli(Box::new(writer))
+            }
+            Encoding::Zstd => Self::Zstd(zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)?),
+        })
+    }
+
+    fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Gzip(encoder) => encoder,
+            Self::Brotli(encoder) => encoder,
+            Self::Zstd(encoder) => encoder,
+        }
+    }
+
+    /// What is compressed so far; after a flush that is everything.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(match self {
+            Self::Gzip(encoder) => encoder.get_mut(),
+            Self::Brotli(encoder) => encoder.get_mut(),
+            Self::Zstd(encoder) => encoder.get_mut(),
+        })
+    }
+
+    /// The rest, and the end.
+    pub(crate) fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Brotli(encoder) => Ok(encoder.into_inner()),
+            Self::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl Write for Compressor {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer().flush()
+    }
+}
+
 /// Reads to the end, or to one byte above the limit.
 fn bounded(reader: impl Read, limit: usize, out: &mut Vec<u8>) -> io::Result<usize> {
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
@@ -150,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Encoding; 3] = [Encoding::Gzip, Encoding::Brotli, Encoding::Zstd];
+    const ALL: [Encoding; 3] = Encoding::ALL;
 
     /// A8 #92.
     #[test]

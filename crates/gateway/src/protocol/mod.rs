@@ -57,7 +57,7 @@ use framed::Framed;
 use methods::{Method, Methods};
 
 pub use call::{GetQuery, Protocol};
-pub(crate) use compression::{Encoding, SPOKEN};
+pub(crate) use compression::{Compressor, Encoding, SPOKEN};
 pub use timed::{DeadlineLayer, Timed};
 pub use trailers::Trailers;
 pub(crate) use trailers::take as take_trailers;

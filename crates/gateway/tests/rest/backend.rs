@@ -15,6 +15,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
+use crate::answers;
+
 /// What a layer around the gateway left for the service.
 #[derive(Debug, Clone)]
 pub(crate) struct Principal(pub(crate) &'static str);
@@ -49,10 +51,14 @@ async fn serve(pool: &DescriptorPool, request: HttpRequest<Body>) -> HttpRespons
             grpc.unary(service, request).await
         }
         (false, true) => {
-            let output = method.output();
             let service = service_fn(move |request: Request<DynamicMessage>| {
-                let output = output.clone();
-                async move { count(&output, request.get_ref()).map(Response::new) }
+                let method = method.clone();
+                async move {
+                    if is_answers(&method) {
+                        return Ok(answers::stream(&method, request));
+                    }
+                    count(&method.output(), request.get_ref()).map(Response::new)
+                }
             });
             grpc.server_streaming(service, request).await
         }
@@ -122,10 +128,17 @@ fn method(pool: &DescriptorPool, path: &str) -> Option<MethodDescriptor> {
     pool.get_service_by_name(service)?.methods().find(|method| method.name() == name)
 }
 
+fn is_answers(method: &MethodDescriptor) -> bool {
+    method.parent_service().full_name() == "gateway.answers.v1.Answers"
+}
+
 fn unary(
     method: &MethodDescriptor,
     request: Request<DynamicMessage>,
 ) -> Result<Response<DynamicMessage>, Status> {
+    if is_answers(method) {
+        return Ok(answers::answer(method, request.into_inner()));
+    }
     let seen: Vec<(String, http::HeaderValue)> = request
         .metadata()
         .as_ref()
@@ -186,7 +199,7 @@ fn failure(request: &DynamicMessage) -> Status {
     failure
 }
 
-type Numbers = Pin<Box<dyn Stream<Item = Result<DynamicMessage, Status>> + Send>>;
+pub(crate) type Numbers = Pin<Box<dyn Stream<Item = Result<DynamicMessage, Status>> + Send>>;
 
 fn count(output: &MessageDescriptor, request: &DynamicMessage) -> Result<Numbers, Status> {
     let (to, fail) = (number(request, "to"), number(request, "fail"));
@@ -225,11 +238,11 @@ async fn collect(
     Ok(last)
 }
 
-fn number(message: &DynamicMessage, field: &str) -> i32 {
+pub(crate) fn number(message: &DynamicMessage, field: &str) -> i32 {
     message.get_field_by_name(field).and_then(|value| value.as_i32()).expect("an int32 field")
 }
 
-fn text(message: &DynamicMessage, field: &str) -> String {
+pub(crate) fn text(message: &DynamicMessage, field: &str) -> String {
     message
         .get_field_by_name(field)
         .and_then(|value| value.as_str().map(str::to_owned))

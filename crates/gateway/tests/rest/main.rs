@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a helper that fails fails its test")]
 
+mod answers;
 mod backend;
 mod binding;
 mod bodies;
