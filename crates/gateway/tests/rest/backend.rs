@@ -15,8 +15,6 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
-use crate::answers;
-
 /// What a layer around the gateway left for the service.
 #[derive(Debug, Clone)]
 pub(crate) struct Principal(pub(crate) &'static str);
@@ -51,14 +49,10 @@ async fn serve(pool: &DescriptorPool, request: HttpRequest<Body>) -> HttpRespons
             grpc.unary(service, request).await
         }
         (false, true) => {
+            let output = method.output();
             let service = service_fn(move |request: Request<DynamicMessage>| {
-                let method = method.clone();
-                async move {
-                    if is_answers(&method) {
-                        return Ok(answers::stream(&method, request));
-                    }
-                    count(&method.output(), request.get_ref()).map(Response::new)
-                }
+                let output = output.clone();
+                async move { count(&output, request.get_ref()).map(Response::new) }
             });
             grpc.server_streaming(service, request).await
         }
@@ -123,22 +117,15 @@ async fn streams_in(
     grpc.client_streaming(service, request).await
 }
 
-fn method(pool: &DescriptorPool, path: &str) -> Option<MethodDescriptor> {
+pub(crate) fn method(pool: &DescriptorPool, path: &str) -> Option<MethodDescriptor> {
     let (service, name) = path.strip_prefix('/')?.split_once('/')?;
     pool.get_service_by_name(service)?.methods().find(|method| method.name() == name)
-}
-
-fn is_answers(method: &MethodDescriptor) -> bool {
-    method.parent_service().full_name() == "gateway.answers.v1.Answers"
 }
 
 fn unary(
     method: &MethodDescriptor,
     request: Request<DynamicMessage>,
 ) -> Result<Response<DynamicMessage>, Status> {
-    if is_answers(method) {
-        return Ok(answers::answer(method, request.into_inner()));
-    }
     let seen: Vec<(String, http::HeaderValue)> = request
         .metadata()
         .as_ref()
@@ -249,7 +236,7 @@ pub(crate) fn text(message: &DynamicMessage, field: &str) -> String {
         .expect("a string field")
 }
 
-struct DynamicCodec(MessageDescriptor);
+pub(crate) struct DynamicCodec(pub(crate) MessageDescriptor);
 
 impl Codec for DynamicCodec {
     type Encode = DynamicMessage;
@@ -266,7 +253,7 @@ impl Codec for DynamicCodec {
     }
 }
 
-struct DynamicEncoder;
+pub(crate) struct DynamicEncoder;
 
 impl Encoder for DynamicEncoder {
     type Item = DynamicMessage;
@@ -277,7 +264,7 @@ impl Encoder for DynamicEncoder {
     }
 }
 
-struct DynamicDecoder(MessageDescriptor);
+pub(crate) struct DynamicDecoder(MessageDescriptor);
 
 impl Decoder for DynamicDecoder {
     type Item = DynamicMessage;

@@ -15,10 +15,8 @@ use http::{HeaderName, HeaderValue};
 
 use prost_reflect::DescriptorPool;
 
-use super::backend::{Backend, backend};
+use super::backend::Backend;
 use super::{Answer, request, send};
-
-pub(crate) use service::{answer, stream};
 
 /// The service, alone.
 fn pool() -> DescriptorPool {
@@ -35,7 +33,7 @@ fn pool() -> DescriptorPool {
 
 fn with(answers: AnswerOptions) -> Transcoder<Backend> {
     let options = Options { answers, ..Options::default() };
-    Transcoder::with_options(&pool(), backend(pool()), options).expect("rules that can be served")
+    Transcoder::with_options(&pool(), service::backend(pool()), options).expect("rules that can be served")
 }
 
 fn asking(

@@ -1,24 +1,56 @@
 //! The service of `answers_test.proto`.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use agentrouter_gateway::Trailers;
 use futures::stream::{self, StreamExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use prost_reflect::{DynamicMessage, MethodDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
 use tokio::sync::mpsc::Sender;
+use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
+use tower::service_fn;
+use tower::util::BoxCloneSyncService;
 
-use agentrouter_gateway::Trailers;
-
-use crate::backend::{Numbers, number, text};
+use crate::backend::{Backend, DynamicCodec, Numbers, method, number, text};
 
 /// What a test puts into a request to see when its stream is dropped.
 #[derive(Debug, Clone)]
-pub(crate) struct Held(pub(crate) Sender<()>);
+pub(crate) struct Held(Sender<()>);
 
-/// The answer to a unary call.
-pub(crate) fn answer(method: &MethodDescriptor, thing: DynamicMessage) -> Response<DynamicMessage> {
+impl Held {
+    pub(crate) fn new(sender: Sender<()>) -> Self {
+        Self(sender)
+    }
+}
+
+/// The service over tonic's own server.
+pub(super) fn backend(pool: DescriptorPool) -> Backend {
+    BoxCloneSyncService::new(service_fn(move |request: http::Request<Body>| {
+        let method = method(&pool, request.uri().path()).expect("a method");
+        async move {
+            let mut grpc = tonic::server::Grpc::new(DynamicCodec(method.input()));
+            let is_streaming = method.is_server_streaming();
+            Ok::<_, Infallible>(if is_streaming {
+                let service = service_fn(move |request: Request<DynamicMessage>| {
+                    let answer = stream(&method, request);
+                    async move { Ok(answer) }
+                });
+                grpc.server_streaming(service, request).await
+            } else {
+                let service = service_fn(move |request: Request<DynamicMessage>| {
+                    let answer = answer(&method, request.into_inner());
+                    async move { Ok(answer) }
+                });
+                grpc.unary(service, request).await
+            })
+        }
+    }))
+}
+
+fn answer(method: &MethodDescriptor, thing: DynamicMessage) -> Response<DynamicMessage> {
     let (headers, trailers) = (metadata(&thing, "headers"), metadata(&thing, "trailers"));
     let message = match method.name() {
         "Download" => file(method, &thing),
@@ -32,7 +64,7 @@ pub(crate) fn answer(method: &MethodDescriptor, thing: DynamicMessage) -> Respon
 }
 
 /// The answer to a call of a stream.
-pub(crate) fn stream(method: &MethodDescriptor, request: Request<DynamicMessage>) -> Response<Numbers> {
+fn stream(method: &MethodDescriptor, request: Request<DynamicMessage>) -> Response<Numbers> {
     let last = request.metadata().get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let held = request.extensions().get::<Held>().cloned();
     let thing = request.into_inner();
@@ -45,7 +77,7 @@ pub(crate) fn stream(method: &MethodDescriptor, request: Request<DynamicMessage>
         let held = held.clone();
         async move {
             tokio::time::sleep(wait).await;
-            drop(held);
+            assert!(held.is_none_or(|held| !held.0.is_closed()), "somebody waits for the end");
             Ok(message)
         }
     });

@@ -78,7 +78,7 @@ async fn events_have_ids() {
 async fn silent_events_live_until_the_client_goes() {
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
     let mut request = asking("/v1/events?to=1&wait=40", &[("accept", "text/event-stream")]);
-    request.extensions_mut().insert(Held(sender));
+    request.extensions_mut().insert(Held::new(sender));
     let response = with(AnswerOptions::default()).oneshot(request).await.expect("infallible");
     let mut body = response.into_body();
     for _ in 0..2 {
