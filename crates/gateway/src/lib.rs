@@ -17,7 +17,7 @@
 //! | read | `receive`, `media`, `body`, `inflate`, `upload` | HTTP body, one text or several |
 //! | bind | `request`, `content`, `query`, `json` | text, gRPC frame |
 //! | call | `grpc`, `headers` | frame and metadata, messages |
-//! | answer | `response`, `stream`, `error`, `json` | wire bytes, JSON |
+//! | answer | `answer`, `response`, `stream`, `error`, `json` | wire bytes, body |
 //!
 //! Text and wire are turned into each other by tables that are made once,
 //! without a message in between; [`ProtoJson`] is that codec by itself. What path,
@@ -34,8 +34,7 @@
 //! over the network, and [`remote::reflect`] asks them for their descriptors.
 //!
 //! Not here, on purpose: authentication, limits on concurrency, request ids and
-//! CORS (layers around this service), compression of REST answers, and
-//! serving the OpenAPI document.
+//! CORS (layers around this service), and serving the OpenAPI document.
 
 mod answer;
 mod bind;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::endpoint::Endpoint;
 use super::schema::Schemas;
 use super::{Source, error, example, put};
+use crate::answer::Extensions;
 
 /// All answers, by HTTP status.
 pub(super) fn answers(
@@ -20,7 +21,8 @@ pub(super) fn answers(
             &mut answer,
             "description",
             "A stream of messages that goes on until the caller ends it. An error that comes later than the first \
-             message ends it: as the line `{\"error\": ...}`, or as an event of the type `error`.",
+             message ends it: as the line `{\"error\": ...}`, as an event of the type `error`, or by an \
+             array that has no end.",
         );
         put(&mut answer, "content", stream(source, endpoint, &schema));
     } else {
@@ -32,13 +34,24 @@ pub(super) fn answers(
         );
     }
     if endpoint.gives_etag() {
+        if endpoint.http == "GET" {
+            let known = json!({
+                "description": "The caller has this answer already: `If-None-Match` names its `ETag`.",
+                "headers": {"ETag": {"$ref": "#/components/headers/ETag"}},
+            });
+            put(&mut answers, "304", known);
+        }
         put(&mut answer, "headers", json!({"ETag": {"$ref": "#/components/headers/ETag"}}));
     }
-    put(&mut answers, "200", answer);
+    let status = Extensions::of(endpoint.rpc.parent_pool()).status(&endpoint.rpc).unwrap_or(200);
+    if matches!(status, 204 | 205) {
+        answer.remove("content");
+    }
+    put(&mut answers, &status.to_string(), answer);
     answers
 }
 
-/// The two forms of a stream. The schema is that of one message: OpenAPI 3.1 has no word for a sequence of them.
+/// The three forms of a stream. The schema is that of one message: OpenAPI 3.1 has no word for a sequence of them.
 fn stream(source: &Source<'_>, endpoint: &Endpoint, item: &Value) -> Value {
     let failed = json!({
         "type": "object",
@@ -53,6 +66,10 @@ fn stream(source: &Source<'_>, endpoint: &Endpoint, item: &Value) -> Value {
                 "anyOf": [item, failed],
             },
             "x-stream": "lines",
+        },
+        "application/json": {
+            "schema": {"type": "array", "items": item},
+            "x-stream": "array",
         },
         "text/event-stream": {
             "schema": {

@@ -32,7 +32,7 @@ const fn failure(
     Failure { status, name, description, example, header: None, applies: |_| true }
 }
 
-const FAILURES: [Failure; 16] = [
+const FAILURES: [Failure; 17] = [
     failure(
         400,
         "InvalidRequest",
@@ -60,6 +60,13 @@ const FAILURES: [Failure; 16] = [
         "NotFound",
         "Something that the request names does not exist, or not for this caller (NOT_FOUND).",
         (5, "NOT_FOUND", "there is no such resource"),
+    ),
+    failure(
+        406,
+        "NotAcceptable",
+        "The answer has none of the types of `Accept`, or none of the encodings of `Accept-Encoding` \
+         (INVALID_ARGUMENT).",
+        (3, "NOT_ACCEPTABLE", "the answer can be `application/json` or `application/x-protobuf`"),
     ),
     Failure {
         applies: has_body,

@@ -16,7 +16,10 @@ fn unpacked(encoding: &str, bytes: &[u8]) -> Vec<u8> {
         "zstd" => {
             zstd::stream::read::Decoder::new(bytes).and_then(|mut decoder| decoder.read_to_end(&mut out))
         }
-        _ => Ok(out.extend_from_slice(bytes)).map(|()| bytes.len()),
+        _ => {
+            out.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
     };
     // A stream that is still open ends early, with all that it said so far.
     assert!(read.is_ok() || !out.is_empty(), "{encoding}: {read:?}");
