@@ -229,17 +229,17 @@ fn etags_masks_streams_and_errors() {
     };
     assert_eq!(
         statuses(update),
-        [200, 400, 401, 403, 404, 408, 409, 412, 413, 414, 415, 429, 431, 500, 501, 503, 504]
+        [200, 400, 401, 403, 404, 406, 408, 409, 412, 413, 414, 415, 429, 431, 500, 501, 503, 504]
     );
     // What has no side effects conflicts with nothing.
-    assert_eq!(statuses(book), [200, 400, 401, 403, 404, 412, 414, 429, 431, 500, 501, 503, 504]);
+    assert_eq!(statuses(book), [200, 304, 400, 401, 403, 404, 406, 412, 414, 429, 431, 500, 501, 503, 504]);
     for response in document["components"]["responses"].as_object().expect("errors").values() {
         let schema = &response["content"]["application/json"]["schema"];
         assert_eq!(schema["$ref"], "#/components/schemas/google.rpc.Status");
     }
     let stream = &operation(&document, "/v1/count/{to}", "get")["responses"]["200"]["content"];
     let media: Vec<_> = stream.as_object().expect("media types").keys().collect();
-    assert_eq!(media, ["application/x-ndjson", "text/event-stream"]);
+    assert_eq!(media, ["application/json", "application/x-ndjson", "text/event-stream"]);
     assert_eq!(
         stream["application/x-ndjson"]["schema"]["anyOf"][0],
         json!({"$ref": "#/components/schemas/CountResponse"})
