@@ -27,15 +27,15 @@ impl Exchange {
     /// A POST of a text that is answered with the same.
     pub(crate) fn post(title: &'static str, path: &str, text: &str) -> Result<Self> {
         let head = format!("content-type: application/json\r\ncontent-length: {}\r\n", text.len());
-        Ok(Self::new(title, format!("POST {path}"), &head, text, serde_json::from_str(text)?))
+        Ok(Self::new(title, &format!("POST {path}"), &head, text, serde_json::from_str(text)?))
     }
 
     /// A GET.
     pub(crate) fn get(title: &'static str, path: &str, answer: Value) -> Self {
-        Self::new(title, format!("GET {path}"), "", "", answer)
+        Self::new(title, &format!("GET {path}"), "", "", answer)
     }
 
-    fn new(title: &'static str, line: String, head: &str, body: &str, answer: Value) -> Self {
+    fn new(title: &'static str, line: &str, head: &str, body: &str, answer: Value) -> Self {
         let request = format!(
             "{line} HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: application/json\r\nauthorization: Bearer {KEY}\r\n{head}\r\n{body}"
         );

@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::report::Report;
+use crate::server::Process;
 use load::Exchange;
 use rival::{Rival, Running};
 use table::{Sample, Table};
@@ -77,7 +78,7 @@ pub(crate) async fn run(report: &Report, quick: bool) -> Result<()> {
 }
 
 fn sample(server: &Running, exchange: &Exchange, size: &Size) -> Result<Sample> {
-    let remote = || server.remote.as_ref().map_or(Ok(Duration::ZERO), |remote| remote.cpu_time());
+    let remote = || server.remote.as_ref().map_or(Ok(Duration::ZERO), Process::cpu_time);
     let (cpu, remote_cpu) = (server.process.cpu_time()?, remote()?);
     let load = exchange.load(server.process.address(), size.connections, size.turn)?;
     let each = |time: Duration| time.as_secs_f64() * 1e6 / load.requests;
