@@ -25,7 +25,7 @@ use crate::grpc::{CONTENT_TYPE, STATUS};
 #[derive(Debug, Clone)]
 pub(crate) struct Whole(pub(crate) Bytes);
 
-type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 type Handler = dyn Fn(HeaderMap, Extensions, Bytes) -> Answering + Send + Sync;
 
 /// The unary rpcs that can be called directly.
@@ -48,10 +48,10 @@ impl DirectRpcs {
                 call(tonic::Request::from_parts(metadata, extensions, message))
             });
             let answering: Answering = Box::pin(async move {
-                match called {
+                Ok(match called {
                     Ok(answer) => answered(answer.await),
                     Err(error) => Status::new(Code::InvalidArgument, error.to_string()).into_http(),
-                }
+                })
             });
             answering
         };
@@ -91,7 +91,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Answering;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -104,8 +104,7 @@ where
             let (parts, _) = request.into_parts();
             let mut extensions = parts.extensions;
             extensions.remove::<Whole>();
-            let answer = handler(parts.headers, extensions, message);
-            return Box::pin(async move { Ok(answer.await) });
+            return handler(parts.headers, extensions, message);
         }
         Box::pin(self.inner.call(request))
     }

@@ -126,12 +126,20 @@ impl Reply {
         let mut headers = parts.headers;
         let added = take_trailers(&mut parts.extensions);
         let whole = parts.extensions.remove::<Whole>().map(|Whole(message)| message);
-        let mut messages =
-            Messages { whole, body, pending: Bytes::new(), trailers: None, added, fault: None, ended: false };
+        let mut messages = Messages {
+            whole,
+            body,
+            pending: Bytes::new(),
+            trailers: None,
+            added,
+            fault: None,
+            ended: false,
+            is_ok: false,
+        };
         if headers.contains_key(STATUS) {
             // Trailers-only: the header block is the whole answer.
             headers = ok_or_failure(headers)?;
-            messages.trailers = Some(HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]));
+            messages.is_ok = true;
             messages.ended = true;
         } else if parts.status != StatusCode::OK {
             return Err(from_http(parts.status, headers));
@@ -170,6 +178,8 @@ pub(crate) struct Messages {
     /// What the client did wrong, whatever the backend made of it.
     fault: Option<Fault>,
     ended: bool,
+    /// The headers told already that the call succeeded.
+    is_ok: bool,
 }
 
 impl Messages {
@@ -220,6 +230,7 @@ impl Messages {
             return Err(failure);
         }
         match self.trailers.take() {
+            None if self.is_ok => Ok(std::mem::take(&mut self.added)),
             Some(trailers) => {
                 let mut all = std::mem::take(&mut self.added);
                 all.extend(trailers);
@@ -356,6 +367,7 @@ mod tests {
             added: HeaderMap::new(),
             fault: None,
             ended: false,
+            is_ok: false,
         }
     }
 

@@ -44,8 +44,11 @@ impl ContentType {
     }
 
     fn parse(text: &str) -> Self {
-        if text == "application/grpc" {
-            return Self { wire: Some(Wire::Grpc), codec: Some(Codec::Proto) };
+        // The usual ones are not taken apart.
+        match text {
+            "application/grpc" => return Self { wire: Some(Wire::Grpc), codec: Some(Codec::Proto) },
+            "application/json" => return Self { wire: Some(Wire::ConnectUnary), codec: Some(Codec::Json) },
+            _ => {}
         }
         let (media, parameters) = text.split_once(';').unwrap_or((text, ""));
         let media = media.trim().to_ascii_lowercase();
