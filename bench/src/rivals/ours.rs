@@ -1,19 +1,16 @@
 //! The gateway: alone, with everything that the product puts around it, with many routes, and in front of a remote
 //! service.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
 
 use agentrouter::config::StoreConfig;
 use agentrouter::config::edge::EdgeConfig;
 use agentrouter::{bootstrap, edge, http, store, telemetry};
 use agentrouter_edge::Timely;
 use agentrouter_envelope::Secret;
-use agentrouter_gateway::{DeadlineLayer, Direct, ProtocolOptions, Protocols, Transcoder};
+use agentrouter_gateway::{DeadlineLayer, Direct, ProtocolOptions, Protocols, Remote, Transcoder};
 use agentrouter_identity::{Authenticator, SigningKeys};
 use agentrouter_listener::{self as listener, Settings};
 use agentrouter_rpc::{EnforceLayer, ObserveLayer, Policies};
@@ -24,10 +21,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
-use tonic::body::Body;
-use tonic::transport::{Channel, Endpoint};
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::orders::pb::orders_service_server::OrdersServiceServer;
 use super::orders::{self, Orders, Routes};
@@ -49,8 +43,8 @@ pub(crate) fn alone(routes: Routes) -> Result<Router> {
 /// The same in front of a gRPC server elsewhere.
 pub(crate) fn proxy(upstream: SocketAddr) -> Result<Router> {
     let pool = orders::pool(Routes::Two)?;
-    let channel = Endpoint::new(format!("http://{upstream}"))?.tcp_nodelay(true).connect_lazy();
-    let rest = Transcoder::new(&pool, Remote(channel))?;
+    let remote = Remote::connect(&format!("http://{upstream}"))?;
+    let rest = Transcoder::new(&pool, remote)?;
     Ok(Router::new().fallback_service(Protocols::new(&pool, rest, ProtocolOptions::default())))
 }
 
@@ -95,26 +89,4 @@ pub(crate) async fn everything(listener: TcpListener, folder: &Path) -> Result<(
 /// The service behind a gRPC server alone.
 pub(crate) fn upstream() -> Router {
     tonic::service::Routes::new(OrdersServiceServer::new(Orders)).into_axum_router()
-}
-
-/// A gRPC server elsewhere as a backend of the gateway.
-#[derive(Debug, Clone)]
-struct Remote(Channel);
-
-impl Service<axum::http::Request<Body>> for Remote {
-    type Response = axum::http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
-        // What is wrong with the connection is told to the call that needs it.
-        self.0.poll_ready(context).map(|_| Ok(()))
-    }
-
-    fn call(&mut self, request: axum::http::Request<Body>) -> Self::Future {
-        let answer = self.0.call(request);
-        Box::pin(async move {
-            Ok(answer.await.unwrap_or_else(|error| Status::unavailable(error.to_string()).into_http()))
-        })
-    }
 }
