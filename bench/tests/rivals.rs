@@ -4,12 +4,12 @@ use std::process::Command;
 
 const SERVERS: [&str; 10] = [
     "axum and serde by hand",
-    "ours ",
+    "ours",
     "ours as in production",
     "ours with 10 routes",
     "ours with 1,000 routes",
     "ours, remote service",
-    "grpc-gateway ",
+    "grpc-gateway",
     "grpc-gateway, over gRPC",
     "vanguard-go",
     "Envoy, remote service",
@@ -25,8 +25,8 @@ fn all_are_measured_and_answer_the_same() {
     assert!(output.status.success(), "{printed}");
     assert!(printed.contains("all 10 answer the same"), "{printed}");
     for server in SERVERS {
-        // Once for each kind of request.
-        assert_eq!(printed.matches(&format!("rivals: {server}")).count(), 2, "{server} in {printed}");
+        // Once for each kind of request, in a column of its own.
+        assert_eq!(printed.matches(&format!("rivals: {server:<24} ")).count(), 2, "{server} in {printed}");
     }
     assert!(!printed.contains("NOT MEASURED"), "{printed}");
 }

@@ -135,12 +135,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let is_head = request.method() == HttpMethod::HEAD;
+        let finish = move |answer| Ok(if is_head { without_body(answer) } else { answer });
         if let Some(method) = self.shared.methods.get(request.uri().path()) {
             let (shared, method) = (Arc::clone(&self.shared), Arc::clone(method));
             let backend = self.rest.backend().clone();
-            return Box::pin(
-                async move { Ok(shared.respond(backend, &method, request.map(Body::new)).await) },
-            );
+            return Box::pin(async move {
+                finish(shared.respond(backend, &method, request.map(Body::new)).await)
+            });
         }
         match ContentType::of(request.headers()).wire {
             // A body of JSON is Connect's only where the client says so.
@@ -152,7 +154,7 @@ where
                 let (shared, backend) = (Arc::clone(&self.shared), self.rest.backend().clone());
                 Box::pin(async move {
                     let (parts, body) = request.map(Body::new).into_parts();
-                    Ok(refused::unknown_method(&shared, backend, wire, parts, body).await)
+                    finish(refused::unknown_method(&shared, backend, wire, parts, body).await)
                 })
             }
             _ => {
@@ -170,11 +172,8 @@ impl Shared {
     {
         match *request.method() {
             HttpMethod::POST => self.post(backend, method, request).await,
-            HttpMethod::GET if method.is_gettable => {
+            HttpMethod::GET | HttpMethod::HEAD if method.is_gettable => {
                 Unary { shared: self, method }.get(backend, request).await
-            }
-            HttpMethod::HEAD if method.is_gettable => {
-                without_body(Unary { shared: self, method }.get(backend, request).await)
             }
             HttpMethod::OPTIONS => refused::options(method),
             _ => {

@@ -78,6 +78,21 @@ async fn get_calls_what_has_no_side_effects() {
     }
 }
 
+/// A1 #18: what is refused has no body either, in the protocols as over REST.
+#[tokio::test]
+async fn head_is_never_answered_with_a_body() {
+    for (rpc, headers, status) in [
+        ("Create", &[][..], 405),
+        ("Missing", &[], 404),
+        ("Missing", &[("content-type", "application/json"), ("connect-protocol-version", "1")], 404),
+        ("Missing", &[("content-type", "application/proto")], 404),
+        ("GetBook", &[], 400),
+    ] {
+        let head = send(protocols(), request("HEAD", &format!("{SERVICE}/{rpc}"), headers, "")).await;
+        assert_eq!((head.status.as_u16(), head.body.len()), (status, 0), "{rpc} {headers:?}");
+    }
+}
+
 /// A6 #79, A9 #95.
 #[tokio::test]
 async fn what_cannot_be_read_is_refused_in_the_callers_protocol() {
