@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::checks::{script, succeed};
 use crate::common::{OPERATOR_KEY, TestServer};
 use crate::document::{Call, Operation, document, of_rpc, operations};
-use crate::surface::client::Client;
+use crate::surface::client::{Client, method};
 use crate::surface::table::RPCS;
 use crate::surface::tenant::{Form, Names, Tenant};
 
@@ -150,6 +150,16 @@ async fn refusals(world: &World, operation: &Operation, call: &Call, token: &str
 }
 
 impl World {
+    /// A unary call in Connect's own form: the status and the answer.
+    pub(crate) async fn connect(&self, rpc: &str, message: &Value, token: &str) -> (u16, Value) {
+        let method = method(rpc);
+        let path = format!("{}/{}", method.parent_service().full_name(), method.name());
+        let request = self.http.post(format!("{}/{path}", self.server.base_url)).bearer_auth(token);
+        let request = request.header("connect-protocol-version", "1").json(message);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
     /// A call whose body is no JSON.
     async fn send_text(
         &self,

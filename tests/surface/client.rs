@@ -156,7 +156,7 @@ impl Client {
     }
 }
 
-fn to_json(desc: &MessageDescriptor, bytes: &[u8]) -> Value {
+pub(crate) fn to_json(desc: &MessageDescriptor, bytes: &[u8]) -> Value {
     let message = DynamicMessage::decode(desc.clone(), bytes).unwrap();
     let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
     message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
