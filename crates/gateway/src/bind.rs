@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::json::{self, FieldTable, MessageId, Tables, Type, put};
 
 /// Longest dotted path a query parameter may have. Far more than any sensible
@@ -11,7 +13,7 @@ pub(crate) const MAX_PATH: usize = 32;
 /// The fields from a request message down to one of its leaves, by the message
 /// and the place of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FieldPath(Vec<(MessageId, usize)>);
+pub(crate) struct FieldPath(SmallVec<[(MessageId, usize); 2]>);
 
 /// Why a dotted path names no field that text can be put into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub(crate) enum PathError {
 impl FieldPath {
     /// Resolves a dotted path, each part by either of its names.
     pub(crate) fn resolve(tables: &Tables, root: MessageId, path: &str) -> Result<Self, PathError> {
-        let mut fields = Vec::new();
+        let mut fields = SmallVec::new();
         let mut at = Some(root);
         for name in path.split('.') {
             if fields.len() == MAX_PATH {
@@ -47,7 +49,7 @@ impl FieldPath {
 
     /// A field of a message.
     pub(crate) fn of(message: MessageId, place: usize) -> Self {
-        Self(vec![(message, place)])
+        Self(smallvec![(message, place)])
     }
 
     /// The fields, the leaf last.
@@ -78,7 +80,10 @@ impl FieldPath {
 
     /// Another member of a oneof on the way that the message holds already.
     pub(crate) fn rival<'t>(&self, tables: &'t Tables, wire: &[u8]) -> Option<&'t FieldTable> {
-        let mut numbers: Vec<u32> = Vec::with_capacity(self.0.len());
+        if wire.is_empty() {
+            return None;
+        }
+        let mut numbers: SmallVec<[u32; 8]> = SmallVec::new();
         for (id, place) in &self.0 {
             let message = tables.message(*id)?;
             let field = message.fields.get(*place)?;
@@ -100,7 +105,10 @@ impl FieldPath {
 
     /// The leaf's value in a message, where it is set.
     pub(crate) fn get<'w>(&self, tables: &Tables, wire: &'w [u8]) -> Option<json::Raw<'w>> {
-        let numbers: Vec<u32> = self.fields(tables).map(|field| field.number).collect();
+        if wire.is_empty() {
+            return None;
+        }
+        let numbers: SmallVec<[u32; 8]> = self.fields(tables).map(|field| field.number).collect();
         json::find(wire, &numbers)
     }
 

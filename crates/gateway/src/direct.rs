@@ -3,7 +3,6 @@
 //! The calls of this crate are gRPC requests, so that the layers around a backend serve every protocol alike. What
 //! comes through them to a [`Direct`] with its only message in hand skips the reading and writing of a stream.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
@@ -11,15 +10,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 use http::{Extensions, Request, Response};
 use prost::Message;
+use rustc_hash::FxHashMap;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tower::Service;
 
-use crate::grpc::{CONTENT_TYPE, STATUS};
+use crate::grpc::STATUS;
 
 /// The only message of a request or of an answer, among its extensions.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ type Handler = dyn Fn(HeaderMap, Extensions, Bytes) -> Answering + Send + Sync;
 
 /// The unary rpcs that can be called directly.
 #[derive(Default)]
-pub struct DirectRpcs(HashMap<&'static str, Box<Handler>>);
+pub struct DirectRpcs(FxHashMap<&'static str, Box<Handler>>);
 
 impl DirectRpcs {
     /// Adds the rpc of this path, `/package.Service/Method`.
@@ -118,7 +118,6 @@ fn answered<A: Message>(answer: Result<tonic::Response<A>, Status>) -> Response<
     let (metadata, message, extensions) = answer.into_parts();
     let mut response = Response::new(Body::empty());
     *response.headers_mut() = metadata.into_headers();
-    response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
     response.headers_mut().insert(STATUS, HeaderValue::from_static("0"));
     *response.extensions_mut() = extensions;
     response.extensions_mut().insert(Whole(message.encode_to_vec().into()));

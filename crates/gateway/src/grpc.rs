@@ -1,6 +1,7 @@
 //! gRPC framing and the call into the backend, in process and uncompressed.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -12,7 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use prost::Message;
 use tonic::Code;
 use tonic::body::Body;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
 use crate::direct::Whole;
 use crate::failure::Failure;
@@ -97,10 +98,7 @@ where
     if let Some(timeout) = context.timeout {
         request.headers_mut().insert(TIMEOUT, timeout);
     }
-    let response = match backend.oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    };
+    let Ok(response) = called(backend, request).await;
     match fault {
         None => Reply::new(response),
         Some(fault) => {
@@ -110,6 +108,15 @@ where
             Ok(reply)
         }
     }
+}
+
+/// The answer to a request, once the backend is ready for it.
+async fn called<B>(mut backend: B, request: Request<Body>) -> Result<Response<Body>, Infallible>
+where
+    B: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let Ok(()) = poll_fn(|context| backend.poll_ready(context)).await;
+    backend.call(request).await
 }
 
 /// A backend's answer that did not begin with an error.

@@ -1,6 +1,7 @@
 //! Headers that cross between HTTP and gRPC, and the deadline among them.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 use tonic::Code;
 
 use crate::failure::Failure;
@@ -109,7 +110,8 @@ fn drop_where(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool)
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    let dropped: Vec<HeaderName> = headers
+    // Clients seldom send more of them.
+    let dropped: SmallVec<[HeaderName; 8]> = headers
         .keys()
         .filter(|name| HOP_BY_HOP.contains(name) || named_by_connection.contains(name) || is_dropped(name))
         .cloned()

@@ -67,6 +67,7 @@ mod rule;
 mod scalar;
 mod stream;
 mod template;
+mod time;
 mod transcoder;
 mod upload;
 mod wkt;

@@ -88,8 +88,8 @@ impl Request<'_, '_> {
             Decode::ExceptSlash
         };
         let scalars = Scalars::of_parameters(self.tables, self.route);
-        let mut fragment = Vec::new();
-        let appended = variable.field.append(self.tables, &mut fragment, |out| {
+        let start = self.out.len();
+        let appended = variable.field.append(self.tables, &mut self.out, |out| {
             let text = escape::decode(raw, how).map_err(|error| error.description().to_owned())?;
             scalars.text(out, kind, &text).map_err(|wrong| scalars.describe(wrong, kind, &text))
         });
@@ -97,6 +97,11 @@ impl Request<'_, '_> {
             let field = variable.field.name(self.tables);
             return self.violations.push(&field, Problem::InvalidValue, description);
         }
+        if start == grpc::PREFIX {
+            // Nothing was there that it could contradict.
+            return;
+        }
+        let fragment = self.out.split_off(start);
         let in_body = variable.field.get(self.tables, self.so_far());
         if in_body.is_some() && in_body != variable.field.get(self.tables, &fragment) {
             let description = format!("is `{}` in the path and something else in the body", quoted(raw));

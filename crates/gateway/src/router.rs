@@ -5,14 +5,18 @@
 //! branch that serves the path but not the method does not hide another that
 //! serves both. Nothing depends on the order in which routes were added.
 //!
+//! Only templates become keys of the tables, never what a client sends: so their hash may be a fast one.
+//!
 //! A template holds at most one `**`, so what follows it has a fixed length and
 //! sits in a second trie that is walked from the end of the path. A lookup
 //! visits each node at most once per `**` above it and compares no route one by
 //! one.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use http::Method;
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use crate::escape;
 use crate::template::{Segment, Template};
@@ -41,7 +45,7 @@ pub(crate) type RouteId = usize;
 pub(crate) struct Router {
     root: Node,
     /// Every verb some template ends with; only these are cut off a path.
-    verbs: HashSet<Box<str>>,
+    verbs: FxHashSet<Box<str>>,
     methods: BTreeSet<String>,
     /// Whether a slash at the end of a path means nothing.
     ignores_slash: bool,
@@ -49,13 +53,13 @@ pub(crate) struct Router {
 
 #[derive(Debug, Default)]
 struct Node {
-    literals: HashMap<Box<str>, Node>,
+    literals: FxHashMap<Box<str>, Node>,
     one: Option<Box<Node>>,
     /// The trie of what follows a `**` here, last segment first.
     many: Option<Box<Node>>,
     /// What ends here without a verb, and with each verb.
     plain: Leaf,
-    verbs: HashMap<Box<str>, Leaf>,
+    verbs: FxHashMap<Box<str>, Leaf>,
 }
 
 /// The routes of one shape, by method.
@@ -78,7 +82,7 @@ pub(crate) struct Match<'p> {
     pub(crate) route: RouteId,
     path: &'p str,
     /// Byte ranges of the segments; the last one ends before a verb.
-    segments: Vec<(usize, usize)>,
+    segments: SmallVec<[(usize, usize); 6]>,
 }
 
 impl<'p> Match<'p> {
@@ -140,7 +144,7 @@ impl Router {
     pub(crate) fn find<'p>(&self, path: &'p str, method: &Method) -> Outcome<'p> {
         let Some(relative) = path.strip_prefix('/') else { return Outcome::NotFound };
         let relative = relative.strip_suffix('/').filter(|_| self.ignores_slash).unwrap_or(relative);
-        let mut segments: Vec<&str> = relative.split('/').collect();
+        let mut segments: SmallVec<[&str; 8]> = relative.split('/').collect();
         if segments.iter().any(|segment| segment.is_empty()) {
             return Outcome::NotFound;
         }

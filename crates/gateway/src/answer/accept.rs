@@ -1,6 +1,9 @@
 //! What a client accepts, by the lists of `Accept` and `Accept-Encoding` with their weights.
 
-use http::header::{self, HeaderMap, HeaderName};
+use std::borrow::Cow;
+use std::cmp::Reverse;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::protocol::Encoding;
 
@@ -11,15 +14,17 @@ const JSON: &str = "application/json";
 const FULL: u16 = 1000;
 
 /// One item of a list: its name in lower case and its weight in thousandths.
-type Item = (String, u16);
+type Item<'h> = (Cow<'h, str>, u16);
 
-fn items(headers: &HeaderMap, name: &HeaderName) -> Vec<Item> {
+fn items<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Vec<Item<'h>> {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values
         .flat_map(|value| value.split(','))
         .filter_map(|item| {
             let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
-            let name = name.trim().to_ascii_lowercase();
+            let name = name.trim();
+            let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+            let name = if is_lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) };
             (!name.is_empty()).then(|| (name, quality(parameters)))
         })
         .collect()
@@ -39,16 +44,30 @@ pub(crate) fn quality(parameters: &str) -> u16 {
 /// The media types that a client takes.
 #[derive(Debug)]
 pub(crate) struct Accept {
-    /// Of answers to calls that succeed. None named is all of them.
-    answers: Vec<Item>,
+    answers: Answers,
     /// Whether errors are wanted as RFC 9457 has them.
     pub(crate) is_problem: bool,
 }
 
+/// The media types of answers to calls that succeed.
+#[derive(Debug)]
+enum Answers {
+    All,
+    /// JSON and nothing else, which most clients ask for.
+    Json,
+    Weighed(Vec<(Box<str>, u16)>),
+}
+
 impl Accept {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        if !headers.contains_key(header::ACCEPT) {
-            return Self { answers: Vec::new(), is_problem: false };
+        let mut values = headers.get_all(header::ACCEPT).iter();
+        let simple = match (values.next().map(HeaderValue::as_bytes), values.next()) {
+            (None | Some(b"*/*"), None) => Some(Answers::All),
+            (Some(value), None) if value == JSON.as_bytes() => Some(Answers::Json),
+            _ => None,
+        };
+        if let Some(answers) = simple {
+            return Self { answers, is_problem: false };
         }
         let mut answers = items(headers, &header::ACCEPT);
         let named = |wanted: &str| answers.iter().find(|(name, _)| name == wanted).map(|(_, weight)| *weight);
@@ -56,39 +75,44 @@ impl Accept {
         let is_problem =
             named(PROBLEM).is_some_and(|problem| problem > 0 && problem >= named(JSON).unwrap_or(0));
         answers.retain(|(name, _)| name != PROBLEM);
+        let answers: Vec<_> = answers.into_iter().map(|(name, weight)| (Box::from(name), weight)).collect();
+        let answers = if answers.is_empty() { Answers::All } else { Answers::Weighed(answers) };
         Self { answers, is_problem }
     }
 
     /// The best of these types, the first of equals; `None` where the client takes none of them. What a client names
     /// itself is better than what only a wildcard of it matches, and of that what it names first.
     pub(crate) fn best<T: Copy>(&self, offers: &[(T, &'static str)]) -> Option<(T, &'static str)> {
-        if self.answers.is_empty() {
-            return offers.first().copied();
-        }
+        let items = match &self.answers {
+            Answers::All => return offers.first().copied(),
+            Answers::Json => return offers.iter().find(|(_, name)| *name == JSON).copied(),
+            Answers::Weighed(items) => items,
+        };
         let mut best = None;
         for offer in offers {
-            let Some(rank) = self.rank(offer.1) else { continue };
+            let Some(rank) = rank(items, offer.1) else { continue };
             if best.as_ref().is_none_or(|(highest, _)| rank > *highest) {
                 best = Some((rank, *offer));
             }
         }
         best.map(|(_, offer)| offer)
     }
+}
 
-    /// Weight, exactness and place of the item that says most of a type.
-    fn rank(&self, offer: &str) -> Option<(u16, u8, std::cmp::Reverse<usize>)> {
-        let (group, _) = offer.split_once('/')?;
-        let exactness = |name: &str| match name {
-            "*/*" => Some(0),
-            name if name == offer => Some(2),
-            name => name.strip_suffix("/*").filter(|name| *name == group).map(|_| 1),
-        };
-        let matching = self.answers.iter().enumerate().filter_map(|(place, (name, weight))| {
-            Some((exactness(name)?, std::cmp::Reverse(place), *weight))
-        });
-        let (exactness, place, weight) = matching.max()?;
-        (weight > 0).then_some((weight, exactness, place))
-    }
+/// Weight, exactness and place of the item that says most of a type.
+fn rank(items: &[(Box<str>, u16)], offer: &str) -> Option<(u16, u8, Reverse<usize>)> {
+    let (group, _) = offer.split_once('/')?;
+    let exactness = |name: &str| match name {
+        "*/*" => Some(0),
+        name if name == offer => Some(2),
+        name => name.strip_suffix("/*").filter(|name| *name == group).map(|_| 1),
+    };
+    let matching = items
+        .iter()
+        .enumerate()
+        .filter_map(|(place, (name, weight))| Some((exactness(name)?, Reverse(place), *weight)));
+    let (exactness, place, weight) = matching.max()?;
+    (weight > 0).then_some((weight, exactness, place))
 }
 
 /// How a body may be encoded.
@@ -130,8 +154,6 @@ impl Codings {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn accept(text: &'static str) -> Accept {

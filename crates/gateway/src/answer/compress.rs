@@ -44,9 +44,11 @@ fn is_packed(headers: &HeaderMap) -> bool {
     let Some(media) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
         return false;
     };
-    let media = media.trim_start().to_ascii_lowercase();
+    let media = media.trim_start().as_bytes();
+    let begins =
+        |with: &str| media.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()));
     // Drawings are text.
-    !media.starts_with("image/svg") && PACKED.iter().any(|packed| media.starts_with(packed))
+    media != b"application/json" && !begins("image/svg") && PACKED.iter().any(|packed| begins(packed))
 }
 
 fn forbids_transforming(headers: &HeaderMap) -> bool {
@@ -150,6 +152,19 @@ impl http_body::Body for Packing {
 
 /// Adds to the headers that an answer depends on.
 pub(crate) fn vary(headers: &mut HeaderMap, name: &'static str) {
+    const BOTH: [&str; 2] = ["accept", "accept-encoding"];
+    match headers.get(header::VARY) {
+        None => {
+            headers.insert(header::VARY, HeaderValue::from_static(name));
+            return;
+        }
+        // What answers depend on most often, in one line.
+        Some(there) if there == BOTH[0] && name == BOTH[1] => {
+            headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+            return;
+        }
+        Some(_) => {}
+    }
     let mut there = headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
     let is_there = there.any(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(name)));
     if !is_there {

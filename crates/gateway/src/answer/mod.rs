@@ -171,8 +171,11 @@ fn takes_trailers(headers: &HeaderMap) -> bool {
 
 /// Whether a query asks for answers over several lines. Its value is judged where the other parameters are.
 fn is_pretty(query: &str) -> bool {
-    query.split('&').any(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        escape::decode(name, Decode::Form).is_ok_and(|name| name == PRETTY) && value == "true"
-    })
+    // Few queries have the name in any spelling.
+    let may_be = query.bytes().any(|byte| matches!(byte, b'$' | b'%'));
+    may_be
+        && query.split('&').any(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            escape::decode(name, Decode::Form).is_ok_and(|name| name == PRETTY) && value == "true"
+        })
 }

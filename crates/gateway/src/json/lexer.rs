@@ -147,7 +147,10 @@ impl<'t> Lexer<'t> {
             self.at += 1;
             return Ok(Cow::Borrowed(text));
         }
-        let mut text = self.text.get(start..self.at).unwrap_or_default().to_owned();
+        let plain = self.text.get(start..self.at).unwrap_or_default();
+        // One escape is seldom the last of a text.
+        let mut text = String::with_capacity(plain.len() + 64);
+        text.push_str(plain);
         loop {
             match self.byte() {
                 Some(b'"') => {
@@ -320,6 +323,13 @@ fn is_special(bytes: u64) -> bool {
     let has_zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes & HIGHS;
     let control = bytes.wrapping_sub(ONES * 0x20) & !bytes & HIGHS;
     (control | has_zero(bytes ^ (ONES * 0x22)) | has_zero(bytes ^ (ONES * 0x5c))) != 0
+}
+
+/// Whether a text stands in JSON as it is.
+pub(super) fn is_plain(text: &str) -> bool {
+    let (chunks, rest) = text.as_bytes().as_chunks::<8>();
+    chunks.iter().all(|chunk| !is_special(u64::from_le_bytes(*chunk)))
+        && !rest.iter().any(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))
 }
 
 /// A place in a text that moves on: what is asked in the order of the text is counted once.

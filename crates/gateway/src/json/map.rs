@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::table::Type;
 use super::text::{comma, quoted, string};
 use super::wire::{Raw, Reader, WireError};
@@ -21,7 +23,7 @@ impl Writer<'_, '_> {
         for entry in self.entries.get(entries).unwrap_or_default() {
             let Raw::Bytes(bytes) = entry.value else { return Err(WireError::Type.into()) };
             let mut reader = Reader::new(bytes);
-            let (mut found_key, mut found_value) = (None, Vec::new());
+            let (mut found_key, mut found_value) = (None, SmallVec::<[Entry<'_>; 1]>::new());
             while let Some((number, raw)) = reader.field()? {
                 match number {
                     1 => found_key = Some(raw),

@@ -6,9 +6,10 @@ use thiserror::Error;
 use super::MAX_DEPTH;
 use super::output::{Defaults, JsonOutput, Names};
 use super::table::{FieldTable, MessageId, MessageTable, Shape, Tables, Type};
-use super::text::{base64, comma, display, float, quoted, special, string};
+use super::text::{base64, comma, float, integer, quoted, special, string};
 use super::wire::{Raw, Reader, WireError};
 use super::write_wkt::{any_parts, seconds_and_nanos};
+use crate::time;
 use crate::wkt::{self, WellKnown};
 
 /// Why a message has no JSON form. Always the sender's fault, never the client's.
@@ -123,8 +124,9 @@ impl<'e, 'w> Writer<'e, 'w> {
             }
             Some(WellKnown::Timestamp) => {
                 let (seconds, nanos) = seconds_and_nanos(wire)?;
-                let text = wkt::timestamp_text(seconds, nanos);
-                out_of_range(text, "google.protobuf.Timestamp").map(|text| quoted(out, text))?;
+                out.push(b'"');
+                out_of_range(time::write(out, seconds, nanos), "google.protobuf.Timestamp")?;
+                out.push(b'"');
             }
             Some(WellKnown::Duration) => {
                 let (seconds, nanos) = seconds_and_nanos(wire)?;
@@ -227,8 +229,13 @@ impl<'e, 'w> Writer<'e, 'w> {
     }
 
     /// An integer of 64 bits.
-    fn long(&self, out: &mut Vec<u8>, value: impl std::fmt::Display) {
-        if self.encoder.style.int64_as_numbers { display(out, value) } else { quoted(out, value) }
+    fn long(&self, out: &mut Vec<u8>, value: impl itoa::Integer) {
+        if self.encoder.style.int64_as_numbers {
+            return integer(out, value);
+        }
+        out.push(b'"');
+        integer(out, value);
+        out.push(b'"');
     }
 
     /// One field of a message and nothing else of it.
@@ -366,12 +373,12 @@ impl<'e, 'w> Writer<'e, 'w> {
             }
             (Type::Enum(id), Raw::Varint(value)) => match self.tables.enum_name(id, low(value)) {
                 Some(name) if !self.encoder.style.enums_as_numbers => out.extend_from_slice(name),
-                _ => display(out, low(value)),
+                _ => integer(out, low(value)),
             },
             (Type::Null, Raw::Varint(_)) => out.extend_from_slice(b"null"),
-            (Type::Int32, Raw::Varint(value)) => display(out, low(value)),
-            (Type::Uint32, Raw::Varint(value)) => display(out, low(value).cast_unsigned()),
-            (Type::Sint32, Raw::Varint(value)) => display(out, zigzag(u64::from(low(value).cast_unsigned()))),
+            (Type::Int32, Raw::Varint(value)) => integer(out, low(value)),
+            (Type::Uint32, Raw::Varint(value)) => integer(out, low(value).cast_unsigned()),
+            (Type::Sint32, Raw::Varint(value)) => integer(out, zigzag(u64::from(low(value).cast_unsigned()))),
             (Type::Int64, Raw::Varint(value)) | (Type::Sfixed64, Raw::Fixed64(value)) => {
                 self.long(out, value.cast_signed());
             }
@@ -379,8 +386,8 @@ impl<'e, 'w> Writer<'e, 'w> {
                 self.long(out, value);
             }
             (Type::Sint64, Raw::Varint(value)) => self.long(out, zigzag(value)),
-            (Type::Fixed32, Raw::Fixed32(value)) => display(out, value),
-            (Type::Sfixed32, Raw::Fixed32(value)) => display(out, value.cast_signed()),
+            (Type::Fixed32, Raw::Fixed32(value)) => integer(out, value),
+            (Type::Sfixed32, Raw::Fixed32(value)) => integer(out, value.cast_signed()),
             (Type::Double, Raw::Fixed64(bits)) => {
                 let value = f64::from_bits(bits);
                 match special(value) {
