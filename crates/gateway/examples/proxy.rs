@@ -19,9 +19,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agentrouter_gateway::remote::{Remote, reflect};
-use agentrouter_gateway::{BuildError, Options, ProtocolOptions, Protocols, Transcoder};
+use agentrouter_gateway::{BuildError, Options, ProtocolOptions, Protocols, Transcoder, descriptor_pool};
 use clap::Parser;
-use prost_reflect::DescriptorPool;
 use tokio::net::TcpListener;
 
 /// REST, gRPC, gRPC-Web and Connect in front of a gRPC server.
@@ -53,7 +52,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     // Connected when it is needed, and again when it was away.
     let upstream = Remote::connect(&arguments.upstream)?;
     let mut pool = match arguments.descriptors {
-        Some(file) => DescriptorPool::decode(tokio::fs::read(file).await?.as_slice())?,
+        Some(file) => descriptor_pool(&tokio::fs::read(file).await?)?,
         None => reflect(upstream.clone()).await?,
     };
     // Health passes through, whether or not the file tells of it.

@@ -2,6 +2,8 @@
 //! `google.api.http` annotation is served over HTTP with JSON, and the crate
 //! knows no service by name.
 //!
+//! [`descriptor_pool`] reads what a compiler wrote, be it proto2, proto3 or of an edition.
+//!
 //! A [`Transcoder`] reads the annotations of a descriptor pool once, refusing a
 //! pool with a faulty rule, and is a [`tower::Service`] to be mounted behind the
 //! gRPC routes. A request is matched, bound from path, query and body, framed as
@@ -41,6 +43,7 @@ mod bind;
 mod body;
 mod codec;
 mod content;
+mod descriptors;
 mod direct;
 mod error;
 mod escape;
@@ -74,6 +77,7 @@ mod wkt;
 
 pub use answer::{AnswerOptions, StreamFormat};
 pub use codec::{CodecError, ProtoJson, ReadOptions, WriteOptions};
+pub use descriptors::{DescriptorsError, descriptor_pool};
 pub use direct::{Direct, DirectRpcs};
 pub use error::{ErrorRenderer, http_status};
 pub use headers::HeaderPolicy;

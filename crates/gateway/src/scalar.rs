@@ -31,7 +31,7 @@ const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENI
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wrong {
     Value,
-    /// An enum has no value of that name.
+    /// An enum has no value of that name, or is closed and has none of that number.
     Name(EnumId),
 }
 
@@ -83,7 +83,9 @@ impl<'t> Scalars<'t> {
                 "0" if self.lenient.booleans => put::varint(out, 0),
                 _ => return Err(Wrong::Value),
             },
-            Type::Enum(_) | Type::Null if is_decimal(text) => return enum_number(out, integer(text)),
+            Type::Enum(_) | Type::Null if is_decimal(text) => {
+                return self.enum_number(out, kind, integer(text));
+            }
             Type::Enum(id) if self.lenient.enums => {
                 let names = self.tables.enumeration(id).map(|names| names.names.as_slice());
                 let mut names = names.unwrap_or_default().iter();
@@ -144,7 +146,7 @@ impl<'t> Scalars<'t> {
                 let value = text.parse::<f32>().ok().filter(|value| value.is_finite());
                 out.extend_from_slice(&value.ok_or(Wrong::Value)?.to_le_bytes());
             }
-            Type::Enum(_) | Type::Null => return enum_number(out, exact_integer(text)),
+            Type::Enum(_) | Type::Null => return self.enum_number(out, kind, exact_integer(text)),
             Type::Message(_) => {
                 let place = put::open(out);
                 self.content_of_number(out, kind, text)?;
@@ -152,6 +154,16 @@ impl<'t> Scalars<'t> {
             }
             Type::String | Type::Bytes | Type::Bool => return Err(Wrong::Value),
             _ => return whole(out, kind, exact_integer(text)),
+        }
+        Ok(())
+    }
+
+    /// A number without a name is kept, unless the enum is closed.
+    fn enum_number(self, out: &mut Vec<u8>, kind: Type, number: Option<i128>) -> Result {
+        let number = number.and_then(|number| i32::try_from(number).ok()).ok_or(Wrong::Value)?;
+        match kind {
+            Type::Enum(id) if !self.tables.may_be(id, number) => return Err(Wrong::Name(id)),
+            _ => put::varint(out, sign_extended(number)),
         }
         Ok(())
     }
@@ -334,13 +346,6 @@ fn wrap(
 /// all zeros.
 pub(crate) fn is_default(out: &[u8], start: usize) -> bool {
     out.get(start..).is_some_and(|value| value.iter().all(|byte| *byte == 0))
-}
-
-/// Enums are open: a number without a name is kept.
-fn enum_number(out: &mut Vec<u8>, number: Option<i128>) -> Result {
-    let number = number.and_then(|number| i32::try_from(number).ok()).ok_or(Wrong::Value)?;
-    put::varint(out, sign_extended(number));
-    Ok(())
 }
 
 fn sign_extended(number: i32) -> u64 {

@@ -1,6 +1,8 @@
 //! JSON text to the wire, in one pass and strictly: unknown and repeated members are errors, and every wrong field of a
 //! body is found at once. Only text that is no JSON ends the reading early.
 
+use std::borrow::Cow;
+
 use super::MAX_DEPTH;
 use super::lexer::{Lexer, Malformed, Place, position};
 use super::put;
@@ -10,7 +12,8 @@ use crate::reading::Lenient;
 use crate::scalar::{Masks, Scalars, Wrong, is_default};
 use crate::wkt::{self, WellKnown};
 
-/// What is done with members that the message does not have, and with names that the enum does not have.
+/// What is done with members that the message does not have, and with names that the enum does not have, or
+/// numbers where it is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
     Refused,
@@ -209,7 +212,7 @@ impl<'t> Reader<'t, '_, '_> {
             }
             Some(b'-' | b'0'..=b'9') => {
                 let text = self.lexer.number()?;
-                (self.scalars.number(self.out, kind, text), None)
+                (self.scalars.number(self.out, kind, text), Some(Cow::Borrowed(text)))
             }
             Some(b't') => {
                 self.lexer.word("true")?;

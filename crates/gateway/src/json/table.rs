@@ -8,6 +8,7 @@ use prost_reflect::{
 };
 
 use super::put;
+use crate::descriptors;
 use crate::wkt::WellKnown;
 
 /// A message of a [`Tables`].
@@ -69,6 +70,7 @@ pub(crate) struct EnumTable {
     pub(crate) names: Vec<(Box<str>, i32)>,
     /// The first name of every number, quoted, by number.
     by_number: Vec<(i32, Box<[u8]>)>,
+    is_closed: bool,
 }
 
 /// How often a field may stand in a message, and of what type it is.
@@ -145,6 +147,12 @@ impl Tables {
     /// An enum.
     pub(crate) fn enumeration(&self, id: EnumId) -> Option<&EnumTable> {
         self.enums.get(id.0)
+    }
+
+    /// Whether a text may give an enum a number: any, unless the enum is closed.
+    pub(crate) fn may_be(&self, id: EnumId, number: i32) -> bool {
+        let is_open = self.enums.get(id.0).is_none_or(|table| !table.is_closed);
+        is_open || self.enum_name(id, number).is_some()
     }
 
     /// The name of an enum value, quoted; none where the number has none.
@@ -256,7 +264,7 @@ impl Names<'_> {
                 value: self.type_of(&entry.get_field(2)?.kind())?,
             },
             (_, Cardinality::Repeated) => Shape::Repeated(self.type_of(&kind)?),
-            _ if field.supports_presence() => Shape::Explicit(self.type_of(&kind)?),
+            _ if descriptors::has_presence(field) => Shape::Explicit(self.type_of(&kind)?),
             _ => Shape::Implicit(self.type_of(&kind)?),
         };
         let oneof = field.containing_oneof().filter(|oneof| !oneof.is_synthetic());
@@ -347,5 +355,5 @@ fn enum_table(desc: &EnumDescriptor) -> EnumTable {
     // Of aliases the first one counts, as in the descriptor.
     by_number.sort_by_key(|(number, _)| *number);
     by_number.dedup_by_key(|(number, _)| *number);
-    EnumTable { names, by_number }
+    EnumTable { names, by_number, is_closed: descriptors::is_closed(desc) }
 }

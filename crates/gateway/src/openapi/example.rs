@@ -7,6 +7,7 @@ use super::Source;
 use super::endpoint::{Body, Endpoint};
 use super::rules::Behavior;
 use super::schema::Side;
+use crate::descriptors::has_presence;
 use crate::wkt::WellKnown;
 
 /// A body for the operation.
@@ -61,7 +62,7 @@ impl Example<'_, '_> {
         }
         let is_required = match self.side {
             Side::Request => Behavior::of(field).is_required,
-            Side::Answer => !field.supports_presence() || matches!(field.kind(), Kind::Message(_)),
+            Side::Answer => !has_presence(field) || matches!(field.kind(), Kind::Message(_)),
         };
         if !is_required {
             return None;

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::endpoint::{Body, Endpoint};
 use super::rules::{self, Behavior};
 use super::{Source, put, well_known};
+use crate::descriptors::has_presence;
 use crate::wkt::WellKnown;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,7 +134,7 @@ impl<'s> Schemas<'s> {
         }
         let behavior = Behavior::of(field);
         // Empty text without presence is the same as none.
-        let is_plain_text = field.kind() == Kind::String && !field.is_list() && !field.supports_presence();
+        let is_plain_text = field.kind() == Kind::String && !field.is_list() && !has_presence(field);
         if side == Side::Request && behavior.is_required && is_plain_text && !schema.contains_key("pattern") {
             schema.entry("minLength").or_insert_with(|| 1.into());
         }
@@ -187,7 +188,7 @@ impl<'s> Schemas<'s> {
             fields.iter().map(|field| (field.name().to_owned(), self.field(field, side))).collect();
         let required = fields.iter().filter(|field| match side {
             Side::Request => Behavior::of(field).is_required,
-            Side::Answer => field.is_list() || field.is_map() || !field.supports_presence(),
+            Side::Answer => field.is_list() || field.is_map() || !has_presence(field),
         });
         let required: Vec<&str> = required.map(FieldDescriptor::name).collect();
 

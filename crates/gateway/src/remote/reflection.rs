@@ -8,9 +8,7 @@ use futures::stream;
 use http::uri::PathAndQuery;
 use http::{Request, Response};
 use prost::Message as _;
-use prost::encoding::{WireType, encode_key, encode_varint};
-use prost_reflect::{DescriptorError, DescriptorPool};
-use prost_types::FileDescriptorProto;
+use prost_reflect::DescriptorPool;
 use thiserror::Error;
 use tonic::body::Body;
 use tonic::client::Grpc;
@@ -20,6 +18,8 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 use tower::Service;
+
+use crate::descriptors::{DescriptorsError, descriptor_pool_of};
 
 const V1: PathAndQuery =
     PathAndQuery::from_static("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
@@ -46,9 +46,9 @@ pub enum ReflectError {
     /// A file that another one imports is not known to the server.
     #[error("the reflection service has no file `{0}`, which others import")]
     MissingFile(String),
-    /// The files do not fit together.
-    #[error("the reflection service sent descriptors that do not fit together: {0}")]
-    Descriptors(#[from] DescriptorError),
+    /// The files make no pool.
+    #[error("the reflection service sent descriptors that cannot be used: {0}")]
+    Descriptors(#[from] DescriptorsError),
 }
 
 /// Asks a backend, most often a [`Remote`](super::Remote), for the descriptors of all its services: by
@@ -82,11 +82,11 @@ where
         let found = server.files(MessageRequest::FileByFilename(name.clone())).await?;
         files.add(found.or_else(|| Some(vec![well_known(&name)?])).unwrap_or_default())?;
         // Nobody has it, or it was another one that was sent.
-        if !files.raw.contains_key(&name) {
+        if !files.raw.contains_key(&name) && !files.give_up(&name) {
             return Err(ReflectError::MissingFile(name));
         }
     }
-    Ok(DescriptorPool::decode(files.into_set().as_slice())?)
+    Ok(descriptor_pool_of(files.raw.into_values().collect())?)
 }
 
 /// A file that every implementation of protobuf has of its own, and may not send.
@@ -149,35 +149,44 @@ where
 struct Files {
     raw: BTreeMap<String, Vec<u8>>,
     imported: BTreeSet<String>,
+    /// Imported for options alone, as of edition 2024: annotations may be there, but nothing needs them.
+    for_options: BTreeSet<String>,
+}
+
+/// What a file says of itself and of others.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Imports {
+    #[prost(string, optional, tag = "1")]
+    name: Option<String>,
+    #[prost(string, repeated, tag = "3")]
+    dependency: Vec<String>,
+    #[prost(string, repeated, tag = "15")]
+    option_dependency: Vec<String>,
 }
 
 impl Files {
     fn add(&mut self, files: Vec<Vec<u8>>) -> Result<(), ReflectError> {
         for raw in files {
-            let file = FileDescriptorProto::decode(&*raw)
+            let file = Imports::decode(&*raw)
                 .map_err(|error| Status::internal(format!("a file cannot be read: {error}")))?;
-            self.imported.extend(file.dependency.iter().cloned());
             let name = file.name().to_owned();
+            self.imported.extend(file.dependency);
+            self.for_options.extend(file.option_dependency);
             self.raw.entry(name).or_insert(raw);
         }
-        if self.raw.len() + self.imported.len() > FILES_MAX {
+        if self.raw.len() + self.imported.len() + self.for_options.len() > FILES_MAX {
             return Err(Status::resource_exhausted("the server has too many files").into());
         }
         Ok(())
     }
 
     fn missing(&self) -> Option<String> {
-        self.imported.iter().find(|name| !self.raw.contains_key(*name)).cloned()
+        let mut wanted = self.imported.iter().chain(&self.for_options);
+        wanted.find(|name| !self.raw.contains_key(*name)).cloned()
     }
 
-    /// A `FileDescriptorSet`, whose only field is the files.
-    fn into_set(self) -> Vec<u8> {
-        let mut set = Vec::new();
-        for raw in self.raw.into_values() {
-            encode_key(1, WireType::LengthDelimited, &mut set);
-            encode_varint(u64::try_from(raw.len()).unwrap_or(u64::MAX), &mut set);
-            set.extend_from_slice(&raw);
-        }
-        set
+    /// Does without a file, if that can be done.
+    fn give_up(&mut self, name: &str) -> bool {
+        !self.imported.contains(name) && self.for_options.remove(name)
     }
 }
