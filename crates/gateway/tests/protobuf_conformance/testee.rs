@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use agentrouter_gateway::{CodecError, ProtoJson, ReadOptions, WriteOptions};
+use agentrouter_gateway::{CodecError, ProtoJson, ReadOptions, WriteOptions, descriptor_pool};
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
 
@@ -14,8 +14,8 @@ const JSON: i32 = 2;
 const JSON_IGNORE_UNKNOWN: i32 = 3;
 
 /// Answers until there are no requests any more.
-pub(crate) fn run(protos: &Path) {
-    let pool = pool(protos);
+pub(crate) fn run(descriptors: &Path) {
+    let pool = descriptor_pool(&std::fs::read(descriptors).unwrap()).expect("the suite's protos are a pool");
     let testee = Testee {
         codec: ProtoJson::new(&pool),
         request: pool.get_message_by_name("conformance.ConformanceRequest").unwrap(),
@@ -32,16 +32,6 @@ pub(crate) fn run(protos: &Path) {
         stdout.write_all(&answer).unwrap();
         stdout.flush().unwrap();
     }
-}
-
-fn pool(protos: &Path) -> DescriptorPool {
-    let files = [
-        "conformance/conformance.proto",
-        "google/protobuf/test_messages_proto2.proto",
-        "google/protobuf/test_messages_proto3.proto",
-    ];
-    let files = protox::compile(files, [protos]).expect("the suite's protos compile");
-    DescriptorPool::from_file_descriptor_set(files).unwrap()
 }
 
 struct Testee {
