@@ -6,7 +6,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::json::{self, FieldTable, MessageId, Tables, Type, put};
 
-/// Longest dotted path a query parameter may have. Far more than any sensible
+/// Longest dotted path a query parameter or a mask may have. Far more than any sensible
 /// message needs, and less than what a decoder refuses as too deep.
 pub(crate) const MAX_PATH: usize = 32;
 

@@ -83,7 +83,7 @@ impl ProtoJson {
         let id = self.find(message)?;
         let style = if options.rest { JsonOutput::REST } else { JsonOutput::PROTO };
         let mut out = Vec::with_capacity(wire.len() * 2);
-        let encoder = Encoder { tables: [&self.tables, &self.tables], style };
+        let encoder = Encoder { tables: [&self.tables, &self.tables], style, selection: None };
         encoder.message(&mut out, id, wire).map_err(|error| CodecError::Wire(error.to_string()))?;
         Ok(out)
     }

@@ -178,7 +178,7 @@ impl ErrorRenderer {
     }
 
     pub(crate) fn encoder_as(&self, style: JsonOutput) -> Encoder<'_> {
-        Encoder { tables: [&self.0.tables, &DETAIL_TYPES], style }
+        Encoder { tables: [&self.0.tables, &DETAIL_TYPES], style, selection: None }
     }
 
     fn info(&self, reason: &str) -> Any {

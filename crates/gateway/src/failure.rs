@@ -9,6 +9,8 @@ use tonic::Code;
 const MAX_VIOLATIONS: usize = 100;
 /// Longest piece of client text repeated in an error, in characters.
 const MAX_QUOTED: usize = 80;
+/// Why a request with [`Violations`] is refused.
+const INVALID_FIELDS: &str = "INVALID_FIELDS";
 
 /// An error answer. Boxed, as it travels in the `Err` of most functions here.
 #[derive(Debug)]
@@ -75,6 +77,18 @@ impl Failure {
         self
     }
 
+    /// With what else is wrong with the request, where it is about that.
+    pub(crate) fn and(self, more: Violations) -> Self {
+        match self.0.origin {
+            Origin::Gateway { reason: INVALID_FIELDS, violations } => {
+                let mut all = Violations(violations);
+                more.0.into_iter().for_each(|violation| all.add(violation));
+                all.into_failure()
+            }
+            _ => self,
+        }
+    }
+
     pub(crate) fn code(&self) -> Code {
         self.0.code
     }
@@ -136,6 +150,12 @@ impl Violations {
         }
     }
 
+    fn add(&mut self, violation: Violation) {
+        if !self.is_full() {
+            self.0.push(violation);
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -184,8 +204,8 @@ impl Violations {
     /// The refusal that names them.
     pub(crate) fn into_failure(self) -> Failure {
         let message = self.message().unwrap_or_default();
-        let mut failure = Failure::new(Code::InvalidArgument, "INVALID_FIELDS", message);
-        failure.0.origin = Origin::Gateway { reason: "INVALID_FIELDS", violations: self.0 };
+        let mut failure = Failure::new(Code::InvalidArgument, INVALID_FIELDS, message);
+        failure.0.origin = Origin::Gateway { reason: INVALID_FIELDS, violations: self.0 };
         failure
     }
 }

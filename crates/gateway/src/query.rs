@@ -45,6 +45,10 @@ pub(crate) fn bind(
             }
             continue;
         }
+        // It is judged with the answer that it is about.
+        if name == answer::FIELDS && answer::is_parameter(route) {
+            continue;
+        }
         if let Err((problem, description)) = query_of.parameter(&name, value, out) {
             violations.push(&name, problem, description);
         }

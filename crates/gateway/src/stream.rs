@@ -15,6 +15,7 @@ use crate::answer::{self, Plain};
 use crate::error::ErrorRenderer;
 use crate::failure::Failure;
 use crate::grpc::{Messages, Reply};
+use crate::json::Selection;
 use crate::options::{JSON, Options};
 use crate::response;
 use crate::rule::Route;
@@ -33,12 +34,21 @@ pub(crate) enum Format {
     Raw,
 }
 
+/// How messages are shown.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) format: Format,
+    /// The part of each, where that is not all.
+    pub(crate) selection: Option<Selection>,
+}
+
 /// A stream on its way to its client.
 struct State {
     route: Arc<Route>,
     errors: ErrorRenderer,
     options: Arc<Options>,
     format: Format,
+    selection: Option<Selection>,
     messages: Messages,
     /// A message read while the response headers waited.
     first: Option<Bytes>,
@@ -63,11 +73,12 @@ enum End {
 pub(crate) async fn respond(
     route: Arc<Route>,
     mut reply: Reply,
-    format: Format,
+    shown: Shown,
     errors: ErrorRenderer,
     options: Arc<Options>,
     takes_trailers: bool,
 ) -> Result<Response<Body>, Failure> {
+    let Shown { format, selection } = shown;
     let mut end = End::Open;
     let next = reply.messages.next();
     // The type of raw bytes comes with the first of them.
@@ -100,7 +111,9 @@ pub(crate) async fn respond(
     }
 
     let messages = reply.messages;
-    let state = State { route, errors, options, format, messages, first, is_new: true, takes_trailers, end };
+    let is_new = true;
+    let state =
+        State { route, errors, options, format, selection, messages, first, is_new, takes_trailers, end };
     let mut response = Response::new(Body::new(StreamBody::new(frames(state))));
     *response.status_mut() = StatusCode::OK;
     *response.headers_mut() = headers;
@@ -168,7 +181,7 @@ impl State {
         if self.format == Format::Raw {
             return Ok(response::raw(&self.route, wire).1);
         }
-        let json = response::json(&self.route, wire, &self.errors)?;
+        let json = response::json(&self.route, wire, self.selection.as_ref(), &self.errors)?;
         Ok(match self.format {
             Format::Events => event(&self.route, wire, &json),
             Format::Array if self.is_new => [b"[", &*json].concat().into(),

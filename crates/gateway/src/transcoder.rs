@@ -228,7 +228,13 @@ impl Shared {
         let timeout = headers::timeout(&parts.headers)?;
         let (errors, options) = (&self.errors, &self.options);
         let receiver = Receiver { route, matched, uri, errors, options };
-        let sent = receiver.receive(&parts, body).await?;
+        let selection = answer::selection(route, errors.tables(), uri.query(), &parts.headers);
+        let (sent, selection) = match (receiver.receive(&parts, body).await, selection) {
+            (Ok(sent), Ok(selection)) => (sent, selection),
+            (Err(failure), Ok(_)) => return Err(failure),
+            (Ok(_), Err(violations)) => return Err(violations.into_failure()),
+            (Err(failure), Err(violations)) => return Err(failure.and(violations)),
+        };
 
         let mut metadata = parts.headers;
         self.options.headers.to_metadata(&mut metadata);
@@ -239,10 +245,11 @@ impl Shared {
 
         if let Form::Stream(format) = form {
             let (route, options) = (Arc::clone(route), Arc::clone(&self.options));
-            return stream::respond(route, reply, format, self.errors.clone(), options, asked.takes_trailers)
+            let shown = stream::Shown { format, selection };
+            return stream::respond(route, reply, shown, self.errors.clone(), options, asked.takes_trailers)
                 .await;
         }
-        answer::unary(asked, route, form, reply, &self.errors, &self.options).await
+        answer::unary(asked, route, form, selection.as_ref(), reply, &self.errors, &self.options).await
     }
 }
 

@@ -5,6 +5,7 @@ mod accept;
 mod compress;
 pub(crate) mod etag;
 mod options;
+mod partial;
 mod rule;
 mod unary;
 
@@ -26,6 +27,7 @@ use etag::Known;
 pub(crate) use accept::{Accept, quality};
 pub(crate) use compress::vary;
 pub use options::{AnswerOptions, StreamFormat};
+pub(crate) use partial::{FIELDS, is_parameter, selection};
 pub(crate) use rule::{Extensions, Plain, Rule};
 pub(crate) use unary::unary;
 
@@ -171,11 +173,14 @@ fn takes_trailers(headers: &HeaderMap) -> bool {
 
 /// Whether a query asks for answers over several lines. Its value is judged where the other parameters are.
 fn is_pretty(query: &str) -> bool {
-    // Few queries have the name in any spelling.
-    let may_be = query.bytes().any(|byte| matches!(byte, b'$' | b'%'));
-    may_be
-        && query.split('&').any(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            escape::decode(name, Decode::Form).is_ok_and(|name| name == PRETTY) && value == "true"
-        })
+    query.split('&').any(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        is_system(name, PRETTY) && value == "true"
+    })
+}
+
+/// Whether a name as it stands in a query is that of a parameter that begins with a dollar sign.
+fn is_system(name: &str, parameter: &str) -> bool {
+    // Few begin so, and the others need no decoding.
+    name.starts_with(['$', '%']) && escape::decode(name, Decode::Form).is_ok_and(|name| name == parameter)
 }

@@ -33,6 +33,13 @@ pub struct AnswerOptions {
     pub problem_details: bool,
     /// Answer 204 without a body where the response is `google.protobuf.Empty`.
     pub empty_is_no_content: bool,
+    /// Let clients name the fields that they want to see of an answer, by the query parameter `$fields=id,part.name`
+    /// or by the header `X-Goog-FieldMask`: paths of proto or JSON names, separated by commas, or `*` for everything.
+    /// They go on into each value of a list or a map. A path that the answer does not have is refused with 400.
+    /// A `google.api.HttpBody` is always sent as a whole. The header reaches the rpc, too, which may save work by it;
+    /// the parameter does only where [`RequestOptions::system_parameters`](crate::RequestOptions) reserves it, and is
+    /// left to the rpc then.
+    pub field_masks: bool,
     /// The name of the response metadata by which an rpc may choose the HTTP status of its success, from 200 to 399
     /// and not 304. The client does not get to see it. `None`: no rpc may.
     pub status_metadata: Option<HeaderName>,
@@ -48,7 +55,7 @@ pub struct AnswerOptions {
 
 impl Default for AnswerOptions {
     /// [`JsonOutput::REST`], compression from 1 KiB, streams as lines whose headers wait for 250 ms, comments after
-    /// 15 s of silence; nothing else.
+    /// 15 s of silence, and field masks; nothing else.
     fn default() -> Self {
         Self {
             json: JsonOutput::REST,
@@ -57,6 +64,7 @@ impl Default for AnswerOptions {
             etag_of_body: false,
             problem_details: false,
             empty_is_no_content: false,
+            field_masks: true,
             status_metadata: None,
             stream_format: StreamFormat::Lines,
             stream_header_wait: Duration::from_millis(250),

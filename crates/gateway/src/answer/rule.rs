@@ -6,7 +6,7 @@ use prost_reflect::{DescriptorPool, ExtensionDescriptor, MethodDescriptor};
 use super::options::AnswerOptions;
 use crate::bind::FieldPath;
 use crate::escape;
-use crate::json::{self, FieldTable, JsonOutput, MessageId, Tables, Type};
+use crate::json::{self, FieldTable, JsonOutput, MessageId, Scope, Tables, Type};
 use crate::reading::Selector;
 use crate::rule::{HTTP_BODY, string};
 use crate::wkt::WellKnown;
@@ -49,6 +49,10 @@ pub(crate) struct Rule {
     pub(crate) is_raw: bool,
     /// Whether the body is one message, so that it has a form in protobuf.
     pub(crate) is_message: bool,
+    /// Whether clients may ask for a part of it.
+    pub(crate) is_partial: bool,
+    /// What such a part is one of.
+    pub(crate) scope: Scope,
     /// Whether the body is a message that never says anything.
     pub(crate) is_empty: bool,
     /// The numbers of the fields that server-sent events have beside their data.
@@ -66,20 +70,21 @@ impl Rule {
         response_body: Option<u32>,
         options: &AnswerOptions,
     ) -> Result<Self, String> {
-        let body = match response_body {
-            None => Some(output),
-            Some(number) => tables.message(output).and_then(|message| {
-                let field = message.fields.iter().find(|field| field.number == number);
-                field.filter(|field| field.is_singular()).and_then(FieldTable::message)
-            }),
-        };
-        let body = body.and_then(|id| tables.message(id));
+        let whole = Scope { message: Some(output), is_many: false };
+        let scope = response_body.map_or(whole, |number| {
+            let fields = tables.message(output).map(|message| message.fields.as_slice());
+            let field = fields.unwrap_or_default().iter().find(|field| field.number == number);
+            field.map_or(whole, |field| Scope::of(field.shape))
+        });
+        let body = scope.message.filter(|_| !scope.is_many).and_then(|id| tables.message(id));
         let mut rule = Self {
             status: None,
             location: None,
             json: json_of(options, method.full_name()),
             is_raw: body.is_some_and(|body| *body.name == *HTTP_BODY),
             is_message: body.is_some(),
+            is_partial: options.field_masks,
+            scope,
             is_empty: body.is_some_and(|body| body.well_known == Some(WellKnown::Empty)),
             event_id: None,
             event_retry: None,

@@ -13,16 +13,22 @@ use super::{AnswerOptions, Asked, Form, compress, etag, trailers};
 use crate::error::ErrorRenderer;
 use crate::failure::Failure;
 use crate::grpc::Reply;
-use crate::json;
+use crate::json::{self, Selection};
 use crate::options::{JSON, Options};
 use crate::response;
 use crate::rule::Route;
+
+/// What an answer depends on beside its request's address, where clients may select a part of it by a header.
+const SELECTABLE: &str = "x-goog-fieldmask";
+/// And where it has more than one form.
+const SELECTABLE_FORM: &str = "accept, x-goog-fieldmask";
 
 /// The answer to a unary call that gave this reply.
 pub(crate) async fn unary(
     asked: &Asked,
     route: &Route,
     form: Form,
+    selection: Option<&Selection>,
     reply: Reply,
     errors: &ErrorRenderer,
     options: &Options,
@@ -40,15 +46,25 @@ pub(crate) async fn unary(
 
     let (content_type, body) = match form {
         Form::Raw => response::raw(route, &message),
-        Form::Protobuf(name) => (HeaderValue::from_static(name), response::protobuf(route, &message)),
+        Form::Protobuf(name) => {
+            (HeaderValue::from_static(name), response::protobuf(route, &message, selection, errors)?)
+        }
         Form::Json | Form::Stream(_) => {
-            let text = response::json(route, &message, errors)?;
+            let text = response::json(route, &message, selection, errors)?;
             let is_pretty = asked.is_pretty || route.answer.json.pretty;
             (JSON, Bytes::from(if is_pretty { json::pretty(&text) } else { text }))
         }
     };
     headers.insert(header::CONTENT_TYPE, content_type);
-    if let Some(etag) = response::entity_tag(route, &message) {
+    let etag = response::entity_tag(route, &message);
+    if selection.is_some() && asked.is_read {
+        // A tag of the whole would tell a client that it has what it never saw.
+        let had_tag = headers.remove(header::ETAG).is_some();
+        let has_tag = had_tag || etag.is_some() || options.answers.etag_of_body;
+        if has_tag && let Some(etag) = etag::of_body(&body) {
+            headers.insert(header::ETAG, etag);
+        }
+    } else if let Some(etag) = etag {
         headers.insert(header::ETAG, etag);
         if form != Form::Json {
             // The tag is one of the resource, and of its bytes in one form only.
@@ -61,8 +77,13 @@ pub(crate) async fn unary(
     {
         headers.insert(header::ETAG, etag);
     }
-    if route.answer.is_message && form != Form::Raw {
-        compress::vary(&mut headers, "accept");
+    let (has_forms, is_selectable) = (route.answer.is_message, route.answer.is_partial && asked.is_read);
+    match (has_forms, is_selectable) {
+        _ if form == Form::Raw => {}
+        (true, true) => compress::vary(&mut headers, SELECTABLE_FORM),
+        (true, false) => compress::vary(&mut headers, "accept"),
+        (false, true) => compress::vary(&mut headers, SELECTABLE),
+        (false, false) => {}
     }
     if let Some(location) = &route.answer.location
         && let Some(location) = location.of(errors.tables(), &message)

@@ -9,7 +9,7 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, SerializeOptions, Value,
 };
 
-use super::{Decoder, EncodeError, Encoder, JsonOutput, Tables, Unknown};
+use super::{Decoder, Defaults, EncodeError, Encoder, JsonOutput, Place, Scope, Selection, Tables, Unknown};
 use crate::failure::Violations;
 use crate::scalar::Masks;
 use crate::wkt::WellKnown;
@@ -33,7 +33,7 @@ fn everything() -> MessageDescriptor {
 fn encode(wire: &[u8], style: JsonOutput) -> Result<Vec<u8>, EncodeError> {
     let id = TABLES.find(EVERYTHING).expect("a known message");
     let mut out = Vec::new();
-    Encoder { tables: [&TABLES, &TABLES], style }.message(&mut out, id, wire).map(|()| out)
+    Encoder { tables: [&TABLES, &TABLES], style, selection: None }.message(&mut out, id, wire).map(|()| out)
 }
 
 /// The wire form of a text; none where something is wrong with it.
@@ -173,6 +173,48 @@ fn plain(value: serde_json::Value) -> serde_json::Value {
     }
 }
 
+/// What paths without a `*` leave of a JSON text. Of the messages here one field is a map of messages.
+fn filtered(json: &serde_json::Value, paths: &[&str]) -> serde_json::Value {
+    let members = json.as_object().expect("an object").iter().filter_map(|(name, value)| {
+        if paths.contains(&name.as_str()) {
+            return Some((name.clone(), value.clone()));
+        }
+        let below = paths.iter().filter_map(|path| path.strip_prefix(name)?.strip_prefix('.'));
+        let below: Vec<_> = below.collect();
+        let inside = |value: &serde_json::Value| filtered(value, &below);
+        let part = match value {
+            _ if below.is_empty() => return None,
+            serde_json::Value::Array(values) => values.iter().map(inside).collect(),
+            serde_json::Value::Object(entries) if name == "by_number" => {
+                entries.iter().map(|(key, value)| (key.clone(), inside(value))).collect()
+            }
+            value => inside(value),
+        };
+        Some((name.clone(), part))
+    });
+    members.collect()
+}
+
+/// Paths into the message of the tests.
+const PATHS: [&str; 16] = [
+    "s",
+    "numbers",
+    "opt",
+    "labels",
+    "choice_a",
+    "ts",
+    "any",
+    "structure",
+    "msg",
+    "msg.name",
+    "msg.child.page_size",
+    "msg.child.child.tags",
+    "msgs.tags",
+    "msgs.child.name",
+    "by_number.page_size",
+    "by_number.child.child",
+];
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -229,6 +271,32 @@ proptest! {
         for style in [JsonOutput::REST, JsonOutput::PROTO] {
             prop_assert_eq!(plain(written(&wire, style)), plain(oracle(&merged, style)));
         }
+    }
+
+    /// A5 #71: a part on the wire, and as text with its defaults, is what its paths leave of the whole.
+    #[test]
+    fn parts_are_what_paths_leave(seed: u64, paths in proptest::sample::subsequence(&PATHS[..], 1..6)) {
+        let id = TABLES.find(EVERYTHING).expect("a known message");
+        let mut selection = Selection::default();
+        for path in &paths {
+            let scope = Scope { message: Some(id), is_many: false };
+            match Place::resolve(&TABLES, scope, path) {
+                Some(Place::Field(places)) => selection.add(&places),
+                other => panic!("{path}: {other:?}"),
+            }
+        }
+        let wire = Maker(Rng::with_seed(seed)).message(&everything(), 0).encode_to_vec();
+
+        let short = JsonOutput { defaults: Defaults::Never, ..JsonOutput::REST };
+        let mut pruned = Vec::new();
+        selection.prune(&TABLES, id, &wire, &mut pruned).expect("it is a message");
+        prop_assert_eq!(written(&pruned, short), filtered(&written(&wire, short), &paths));
+
+        let mut text = Vec::new();
+        let encoder = Encoder { tables: [&TABLES, &TABLES], style: JsonOutput::REST, selection: Some(&selection) };
+        encoder.message(&mut text, id, &wire).expect("it has a JSON form");
+        let text: serde_json::Value = serde_json::from_slice(&text).expect("it is JSON");
+        prop_assert_eq!(text, filtered(&written(&wire, JsonOutput::REST), &paths));
     }
 
     /// Bytes that are no message are an error or a message as lenient readers see it, never a panic.

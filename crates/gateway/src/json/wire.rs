@@ -44,6 +44,11 @@ impl<'w> Reader<'w> {
         self.rest.is_empty()
     }
 
+    /// What is not read yet.
+    pub(crate) fn rest(&self) -> &'w [u8] {
+        self.rest
+    }
+
     /// The number and the value of the next field; none at the end.
     pub(crate) fn field(&mut self) -> Result<Option<(u32, Raw<'w>)>, WireError> {
         if self.rest.is_empty() {

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::MAX_DEPTH;
 use super::output::{Defaults, JsonOutput, Names};
+use super::selection::Selection;
 use super::table::{FieldTable, MessageId, MessageTable, Shape, Tables, Type};
 use super::text::{base64, comma, float, integer, quoted, special, string};
 use super::wire::{Raw, Reader, WireError};
@@ -32,6 +33,8 @@ pub(crate) enum EncodeError {
 pub(crate) struct Encoder<'t> {
     pub(crate) tables: [&'t Tables; 2],
     pub(crate) style: JsonOutput,
+    /// What is written of the message, where that is not all.
+    pub(crate) selection: Option<&'t Selection>,
 }
 
 impl Encoder<'_> {
@@ -177,6 +180,7 @@ impl<'e, 'w> Writer<'e, 'w> {
             return Err(WireError::Depth.into());
         }
         let base = self.scan(message, wire)?;
+        let selection = self.encoder.selection;
         let mut at = base;
         for (index, field) in message.fields.iter().enumerate() {
             let end = self.run(at, index);
@@ -184,6 +188,10 @@ impl<'e, 'w> Writer<'e, 'w> {
             at = end;
             if !self.is_written(field, found.clone()) {
                 continue;
+            }
+            if let Some(selection) = selection {
+                let Some(extent) = selection.of(index) else { continue };
+                self.encoder.selection = extent.part();
             }
             comma(out, first);
             first = false;
@@ -197,6 +205,7 @@ impl<'e, 'w> Writer<'e, 'w> {
                 self.field(out, field, found, depth)?;
             }
         }
+        self.encoder.selection = selection;
         self.entries.truncate(base);
         Ok(())
     }

@@ -44,6 +44,7 @@ impl JsonCodec {
     }
 
     fn encoder(&self) -> Encoder<'_> {
-        Encoder { tables: [&self.tables, self.errors.encoder().tables[1]], style: JsonOutput::PROTO }
+        let tables = [&*self.tables, self.errors.encoder().tables[1]];
+        Encoder { tables, style: JsonOutput::PROTO, selection: None }
     }
 }

@@ -13,6 +13,7 @@ mod headers;
 mod json;
 mod openapi;
 mod options;
+mod partial;
 mod patch;
 mod paths;
 mod rules;

@@ -31,12 +31,12 @@ fn pool() -> DescriptorPool {
     .clone()
 }
 
-fn with(answers: AnswerOptions) -> Transcoder<Backend> {
+pub(super) fn with(answers: AnswerOptions) -> Transcoder<Backend> {
     let options = Options { answers, ..Options::default() };
     Transcoder::with_options(&pool(), service::backend(pool()), options).expect("rules that can be served")
 }
 
-fn asking(
+pub(super) fn asking(
     uri: &str,
     headers: &[(&'static str, &'static str)],
 ) -> http::Request<http_body_util::Full<bytes::Bytes>> {
@@ -47,6 +47,10 @@ fn asking(
     request
 }
 
-async fn get(answers: AnswerOptions, uri: &str, headers: &[(&'static str, &'static str)]) -> Answer {
+pub(super) async fn get(
+    answers: AnswerOptions,
+    uri: &str,
+    headers: &[(&'static str, &'static str)],
+) -> Answer {
     send(&with(answers), asking(uri, headers)).await
 }
