@@ -7,7 +7,7 @@
 //! | target | input | has to be true |
 //! |---|---|---|
 //! | `template` | rules and requests, one a line | the order of rules decides nothing; all rules together serve what each serves alone |
-//! | `query` | a query string | what it binds is the same message as its own JSON |
+//! | `query` | a query string | what it binds is the same message as a form, and as its own JSON |
 //! | `json` | text, or bytes of a message | what was read can be written, and read again, as the same text |
 //! | `frames` | a body in the framing of a protocol | the answer is the same however the body is cut |
 //! | `requests` | a request in the notation of HTTP/1.1 | no fault of the server, and an answer in its protocol |

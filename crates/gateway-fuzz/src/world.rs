@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::sync::LazyLock;
 
-use agentrouter_gateway::{Options, ProtocolOptions, Protocols, Transcoder};
+use agentrouter_gateway::{Options, ProtocolOptions, Protocols, RequestOptions, Transcoder};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
@@ -27,7 +27,9 @@ pub(crate) static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
 
 /// Everything on one listener.
 pub(crate) static GATEWAY: LazyLock<Protocols<Backend>> = LazyLock::new(|| {
-    let options = Options { max_body_bytes: LIMIT, max_query_parameters: 100, ..Options::default() };
+    let requests = RequestOptions { forms: true, ..RequestOptions::default() };
+    let options =
+        Options { max_body_bytes: LIMIT, max_query_parameters: 100, requests, ..Options::default() };
     let rest = Transcoder::with_options(&POOL, backend(&POOL), options).expect("rules that can be served");
     let options = ProtocolOptions { max_message_bytes: LIMIT, compress_from: 64 };
     Protocols::new(&POOL, rest, options)

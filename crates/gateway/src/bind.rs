@@ -13,7 +13,10 @@ pub(crate) const MAX_PATH: usize = 32;
 /// The fields from a request message down to one of its leaves, by the message
 /// and the place of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FieldPath(SmallVec<[(MessageId, usize); 2]>);
+pub(crate) struct FieldPath(Fields);
+
+/// Most paths are short.
+type Fields = SmallVec<[(MessageId, usize); 2]>;
 
 /// Why a dotted path names no field that text can be put into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +30,21 @@ pub(crate) enum PathError {
 impl FieldPath {
     /// Resolves a dotted path, each part by either of its names.
     pub(crate) fn resolve(tables: &Tables, root: MessageId, path: &str) -> Result<Self, PathError> {
-        let mut fields = SmallVec::new();
-        let mut at = Some(root);
+        Self::go_on(tables, SmallVec::new(), Some(root), path)
+    }
+
+    /// Resolves one below the message that the leaf is.
+    pub(crate) fn resolve_below(self, tables: &Tables, path: &str) -> Result<Self, PathError> {
+        let root = self.leaf(tables).and_then(|field| field.message().filter(|_| field.is_singular()));
+        Self::go_on(tables, self.0, root, path)
+    }
+
+    fn go_on(
+        tables: &Tables,
+        mut fields: Fields,
+        mut at: Option<MessageId>,
+        path: &str,
+    ) -> Result<Self, PathError> {
         for name in path.split('.') {
             if fields.len() == MAX_PATH {
                 return Err(PathError::TooLong);
@@ -64,6 +80,11 @@ impl FieldPath {
     /// Whether the first field of the path is at this place of the request.
     pub(crate) fn is_within(&self, place: usize) -> bool {
         self.0.first().is_some_and(|(_, first)| *first == place)
+    }
+
+    /// The place of the field at this depth; the first is at 0.
+    pub(crate) fn place(&self, depth: usize) -> Option<usize> {
+        self.0.get(depth).map(|(_, place)| *place)
     }
 
     /// The place of the second field, where there are exactly two.

@@ -5,6 +5,7 @@ use http::HeaderValue;
 use crate::bind::FieldPath;
 use crate::failure::{Problem, Violations};
 use crate::json::{self, Decoder, FieldTable, Tables, Unknown, put};
+use crate::query;
 use crate::rule::{BodyRule, Route};
 use crate::scalar::Masks;
 
@@ -17,6 +18,8 @@ const DATA_TAG: u8 = 2 << 3 | 2;
 pub(crate) enum Content<'b> {
     Json(&'b [u8]),
     Protobuf(&'b [u8]),
+    /// Of the type `application/x-www-form-urlencoded`.
+    Form(&'b [u8]),
     /// For a `google.api.HttpBody`.
     Raw {
         content_type: Option<&'b HeaderValue>,
@@ -27,7 +30,7 @@ pub(crate) enum Content<'b> {
 impl Content<'_> {
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Json(data) | Self::Protobuf(data) | Self::Raw { data, .. } => data.len(),
+            Self::Json(data) | Self::Protobuf(data) | Self::Form(data) | Self::Raw { data, .. } => data.len(),
         }
     }
 
@@ -42,6 +45,7 @@ impl Content<'_> {
         match self {
             Self::Json(text) => json(text, route, tables, out, violations),
             Self::Protobuf(wire) => protobuf(wire, route, tables, out, violations),
+            Self::Form(body) => form(body, route, tables, out, violations),
             Self::Raw { content_type, data } => {
                 let append = |out: &mut Vec<u8>| {
                     if let Some(content_type) = content_type {
@@ -104,6 +108,27 @@ fn json(
             None => Vec::new(),
         },
     }
+}
+
+fn form(
+    body: &[u8],
+    route: &Route,
+    tables: &Tables,
+    out: &mut Vec<u8>,
+    violations: &mut Violations,
+) -> Vec<usize> {
+    let first = violations.len();
+    let mut members = Vec::new();
+    if let Ok(text) = std::str::from_utf8(body) {
+        members = query::bind_form(route, tables, text, out, violations);
+    } else {
+        violations.push("", Problem::MalformedForm, "is a malformed form: not UTF-8");
+    }
+    // Below a field of the request, as the names of JSON members are.
+    if let BodyRule::Field(place) = route.body {
+        violations.prefix(first, FieldPath::of(route.input, place).name(tables));
+    }
+    members
 }
 
 fn protobuf(

@@ -111,6 +111,7 @@ pub(crate) enum Problem {
     NotBindable,
     MalformedJson,
     MalformedProtobuf,
+    MalformedForm,
     UnexpectedBody,
     TooManyParameters,
 }
@@ -125,6 +126,7 @@ impl Problem {
             Self::NotBindable => "NOT_BINDABLE",
             Self::MalformedJson => "MALFORMED_JSON",
             Self::MalformedProtobuf => "MALFORMED_PROTOBUF",
+            Self::MalformedForm => "MALFORMED_FORM",
             Self::UnexpectedBody => "UNEXPECTED_BODY",
             Self::TooManyParameters => "TOO_MANY_PARAMETERS",
         }

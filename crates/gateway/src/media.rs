@@ -10,7 +10,7 @@ use crate::options::{ACCEPT_PATCH, ACCEPT_POST, JSON};
 use crate::protocol::{Encoding, SPOKEN};
 use crate::rule::{Payload, Route};
 
-/// What `curl -d` says of every body unless told otherwise.
+/// Forms, and what `curl -d` says of every body unless told otherwise.
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// How a body is read.
@@ -21,6 +21,8 @@ pub(crate) enum Media {
     Lines,
     /// The message as protobuf has it.
     Protobuf,
+    /// Names and values, written as in a query.
+    Form,
     /// As it is, into a `google.api.HttpBody`.
     Raw,
 }
@@ -44,23 +46,27 @@ pub(crate) fn of(
         };
     }
     let Some(one) = first else { return Ok(Media::Json) };
-    let takes_protobuf = !route.is_client_streaming && route.payload == Payload::Message;
+    let is_message = matches!(route.payload, Payload::Message | Payload::WellKnown);
+    let takes_protobuf = !route.is_client_streaming && is_message;
+    let has_fields = !route.is_client_streaming && route.payload == Payload::Message;
+    let takes_forms = has_fields && route.reading.options.forms;
     match named(one).filter(|_| second.is_none()) {
         Some(Media::Json) => Ok(Media::Json),
         Some(Media::Lines) if route.is_client_streaming => Ok(Media::Lines),
         Some(Media::Protobuf) if takes_protobuf => Ok(Media::Protobuf),
+        Some(Media::Form) if takes_forms => Ok(Media::Form),
         _ if form_is_json && second.is_none() && one == FORM => Ok(Media::Json),
         _ => {
-            let message = "the request body must be `application/json` in UTF-8";
-            let (message, accepted) = if route.is_client_streaming {
-                let message = format!("{message}, or `application/x-ndjson`");
-                (message, HeaderValue::from_static("application/json, application/x-ndjson"))
-            } else if takes_protobuf {
-                let message = format!("{message}, or `application/x-protobuf`");
-                (message, HeaderValue::from_static("application/json, application/x-protobuf"))
-            } else {
-                (message.to_owned(), JSON)
-            };
+            let others = [
+                (route.is_client_streaming, "application/x-ndjson"),
+                (takes_protobuf, "application/x-protobuf"),
+                (takes_forms, FORM),
+            ];
+            let others = others.into_iter().filter(|(is_taken, _)| *is_taken).map(|(_, name)| name);
+            let accepted: Vec<_> = ["application/json"].into_iter().chain(others).collect();
+            let message = format!("the request body must be `{}`", accepted.join("`, or `"));
+            let message = message.replacen("json`", "json` in UTF-8", 1);
+            let accepted = HeaderValue::try_from(accepted.join(", ")).unwrap_or(JSON);
             let failure = unsupported(message).with_header(header::ACCEPT, accepted.clone());
             Err(match *method {
                 Method::POST => failure.with_header(ACCEPT_POST, accepted),
@@ -89,6 +95,7 @@ fn named(content_type: &HeaderValue) -> Option<Media> {
             Some(Media::Lines)
         }
         "application/x-protobuf" | "application/protobuf" => Some(Media::Protobuf),
+        FORM if is_utf8(parameters) => Some(Media::Form),
         _ => None,
     }
 }
@@ -102,7 +109,7 @@ fn unsupported(message: impl Into<String>) -> Failure {
 mod tests {
     use super::*;
 
-    /// A3 #48, #53.
+    /// A3 #48, #51, #53.
     #[test]
     fn media_types() {
         for (text, media) in [
@@ -115,6 +122,9 @@ mod tests {
             ("application/jsonl; charset=utf-8", Some(Media::Lines)),
             ("application/x-protobuf", Some(Media::Protobuf)),
             ("application/protobuf; messageType=\"a.B\"", Some(Media::Protobuf)),
+            ("application/x-www-form-urlencoded", Some(Media::Form)),
+            ("application/x-www-form-urlencoded; charset=UTF-8", Some(Media::Form)),
+            ("application/x-www-form-urlencoded; charset=latin1", None),
             ("", None),
             ("text/plain", None),
             ("application/jsonp", None),

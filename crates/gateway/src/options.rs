@@ -13,10 +13,10 @@ pub struct Options {
     /// is the largest message, and the body has no end that it must keep to.
     pub max_body_bytes: usize,
     /// Read a body of the type `application/x-www-form-urlencoded` as JSON, because that is what `curl -d`
-    /// calls the JSON it sends unless told otherwise. Off: such a body is refused with 415. No form is read
-    /// either way.
+    /// calls the JSON it sends unless told otherwise. Off: such a body is refused with 415, unless
+    /// [`RequestOptions::forms`] reads it as the form that it says it is.
     pub form_type_is_json: bool,
-    /// Most query parameters of one request.
+    /// Most query parameters of one request, and most fields of a form.
     pub max_query_parameters: usize,
     /// How strictly requests are read.
     pub requests: RequestOptions,

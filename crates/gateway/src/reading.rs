@@ -10,22 +10,31 @@ use crate::options::Options;
 pub struct RequestOptions {
     /// Pass over members of a JSON body that the message does not have, and over names that an enum does not have.
     pub ignore_unknown_fields: bool,
-    /// What is done with query parameters that are no fields of the request.
+    /// What is done with query parameters and form fields that are no fields of the request.
     pub unknown_parameters: UnknownParameters,
     /// Query parameters that are never fields, whatever the request's are called: `$alt`, `$fields`, `access_token`.
     /// They are taken out of the query and put into the request's extensions as [`SystemParameters`].
     pub system_parameters: Vec<String>,
     /// Read `labels[env]=prod` as an entry of the map field `labels`.
     pub map_parameters: bool,
-    /// Take the names of enum values in any case, in paths and queries.
+    /// Take the names of enum values in any case, in paths, queries and forms.
     pub ignore_enum_case: bool,
-    /// Take `1` and `0` for booleans in paths and queries, and a parameter without a value, as in `?flag`, for `true`.
+    /// Take `1` and `0` for booleans in paths, queries and forms, and a parameter without a value, as in `?flag`, for `true`.
     pub lenient_booleans: bool,
     /// Pass over a body where the rule has none. Off, one that is not blank is refused.
     pub ignore_unexpected_body: bool,
+    /// Read a body of the type `application/x-www-form-urlencoded` as a form: its fields are bound below what the rule
+    /// makes the body, by the rules of query parameters. Not for streams of clients, nor where the body is no message
+    /// with fields: such a request stays 415. It comes before
+    /// [`Options::form_type_is_json`](crate::Options::form_type_is_json).
+    ///
+    /// Off by default, because a browser sends a form from any page to any server, cookies and all, and asks nobody
+    /// first: for JSON it has to ask by CORS. Turn it on where no cookie or other credential that browsers add by
+    /// themselves lets a request in, or where a layer outside looks at `Origin` or a token of one's own pages.
+    pub forms: bool,
 }
 
-/// What is done with query parameters that are no fields of the request.
+/// What is done with query parameters and form fields that are no fields of the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum UnknownParameters {
     /// They are refused with 400.
@@ -59,7 +68,7 @@ pub enum TrailingSlash {
     Redirected,
 }
 
-/// What paths and queries may have besides. JSON has its own rules.
+/// What paths, queries and forms may have besides. JSON has its own rules.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Lenient {
     /// Names of enum values in any case.

@@ -66,6 +66,7 @@ impl Receiver<'_> {
         let content = match media {
             Media::Raw => Content::Raw { content_type: parts.headers.get(header::CONTENT_TYPE), data: &body },
             Media::Protobuf => Content::Protobuf(&body),
+            Media::Form => Content::Form(&body),
             Media::Json | Media::Lines => Content::Json(&body),
         };
         let parts = request::Parts {

@@ -45,7 +45,8 @@ pub(crate) fn protobuf(
     errors: &ErrorRenderer,
 ) -> Result<Bytes, Failure> {
     let wire = body(route, wire);
-    let (Some(selection), Some(message)) = (selection, route.answer.scope.message) else { return Ok(wire) };
+    let message = route.answer.partial.and_then(|scope| scope.message);
+    let (Some(selection), Some(message)) = (selection, message) else { return Ok(wire) };
     let mut part = Vec::new();
     selection.prune(errors.tables(), message, &wire, &mut part).map_err(Failure::broken_backend)?;
     Ok(part.into())

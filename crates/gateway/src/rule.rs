@@ -91,6 +91,8 @@ pub(crate) enum BodyRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Payload {
     Message,
+    /// A message with a JSON form of its own.
+    WellKnown,
     /// A `google.api.HttpBody`: any bytes of any type.
     Raw,
     /// A list, a map or a scalar, or nothing.
@@ -294,6 +296,7 @@ fn route(
     };
     let payload = match content.and_then(|id| tables.message(id)) {
         Some(message) if *message.name == *HTTP_BODY => Payload::Raw,
+        Some(message) if message.well_known.is_some() => Payload::WellKnown,
         Some(_) => Payload::Message,
         None => Payload::Other,
     };

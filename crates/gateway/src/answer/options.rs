@@ -19,6 +19,7 @@ pub enum StreamFormat {
 
 /// How a [`Transcoder`](crate::Transcoder) answers.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option by itself")]
 pub struct AnswerOptions {
     /// How messages are written as JSON.
     pub json: JsonOutput,

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::escape::{self, Decode, EscapeError};
 use crate::failure::{Problem, Violations, quoted};
-use crate::json::{Place, Selection, Tables};
+use crate::json::{Place, Scope, Selection, Tables};
 use crate::rule::Route;
 
 /// The query parameter that names them. No field of a message can be called so.
@@ -17,7 +17,7 @@ const HEADER: HeaderName = HeaderName::from_static("x-goog-fieldmask");
 /// Whether a route has the parameter. Where an operator has reserved its name, it is for the rpc.
 pub(crate) fn is_parameter(route: &Route) -> bool {
     let reserved = &route.reading.options.system_parameters;
-    route.answer.is_partial && !reserved.iter().any(|name| name == FIELDS)
+    route.answer.partial.is_some() && !reserved.iter().any(|name| name == FIELDS)
 }
 
 /// What a request selects of its answer; none where that is all. The parameter counts before the header. The errors
@@ -29,16 +29,14 @@ pub(crate) fn selection(
     headers: &HeaderMap,
 ) -> Result<Option<Selection>, Violations> {
     // Bytes have no fields.
-    if !route.answer.is_partial || route.answer.is_raw {
-        return Ok(None);
-    }
+    let Some(scope) = route.answer.partial.filter(|_| !route.answer.is_raw) else { return Ok(None) };
     let mut parameters = query.into_iter().flat_map(parameters).filter(|_| is_parameter(route));
     let first = parameters.next();
     if first.is_none() && !headers.contains_key(HEADER) {
         return Ok(None);
     }
     let (selection, violations) = (Selection::default(), Violations::default());
-    let mut mask = Mask { route, tables, selection, is_everything: false, violations };
+    let mut mask = Mask { tables, scope, selection, is_everything: false, violations };
     match first {
         None => {
             for value in headers.get_all(HEADER) {
@@ -66,8 +64,8 @@ fn parameters(query: &str) -> impl Iterator<Item = Result<Cow<'_, str>, EscapeEr
 
 /// A mask on its way.
 struct Mask<'m> {
-    route: &'m Route,
     tables: &'m Tables,
+    scope: Scope,
     selection: Selection,
     is_everything: bool,
     violations: Violations,
@@ -76,7 +74,7 @@ struct Mask<'m> {
 impl Mask<'_> {
     fn read(&mut self, source: &str, paths: &str) {
         for path in paths.split(',').map(str::trim).filter(|path| !path.is_empty()) {
-            match Place::resolve(self.tables, self.route.answer.scope, path) {
+            match Place::resolve(self.tables, self.scope, path) {
                 Some(Place::Everything) => self.is_everything = true,
                 Some(Place::Field(places)) => self.selection.add(&places),
                 None => {

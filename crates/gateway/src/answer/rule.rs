@@ -49,10 +49,8 @@ pub(crate) struct Rule {
     pub(crate) is_raw: bool,
     /// Whether the body is one message, so that it has a form in protobuf.
     pub(crate) is_message: bool,
-    /// Whether clients may ask for a part of it.
-    pub(crate) is_partial: bool,
-    /// What such a part is one of.
-    pub(crate) scope: Scope,
+    /// What clients may ask for a part of, where they may.
+    pub(crate) partial: Option<Scope>,
     /// Whether the body is a message that never says anything.
     pub(crate) is_empty: bool,
     /// The numbers of the fields that server-sent events have beside their data.
@@ -83,8 +81,7 @@ impl Rule {
             json: json_of(options, method.full_name()),
             is_raw: body.is_some_and(|body| *body.name == *HTTP_BODY),
             is_message: body.is_some(),
-            is_partial: options.field_masks,
-            scope,
+            partial: options.field_masks.then_some(scope),
             is_empty: body.is_some_and(|body| body.well_known == Some(WellKnown::Empty)),
             event_id: None,
             event_retry: None,

@@ -77,7 +77,8 @@ pub(crate) async fn unary(
     {
         headers.insert(header::ETAG, etag);
     }
-    let (has_forms, is_selectable) = (route.answer.is_message, route.answer.is_partial && asked.is_read);
+    let (has_forms, is_selectable) =
+        (route.answer.is_message, route.answer.partial.is_some() && asked.is_read);
     match (has_forms, is_selectable) {
         _ if form == Form::Raw => {}
         (true, true) => compress::vary(&mut headers, SELECTABLE_FORM),

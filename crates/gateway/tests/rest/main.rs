@@ -9,6 +9,7 @@ mod binding;
 mod bodies;
 mod build;
 mod errors;
+mod forms;
 mod headers;
 mod json;
 mod openapi;
