@@ -27,7 +27,7 @@ pub(crate) static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
 
 /// Everything on one listener.
 pub(crate) static GATEWAY: LazyLock<Protocols<Backend>> = LazyLock::new(|| {
-    let requests = RequestOptions { forms: true, ..RequestOptions::default() };
+    let requests = RequestOptions { forms: true, multipart: true, ..RequestOptions::default() };
     let options =
         Options { max_body_bytes: LIMIT, max_query_parameters: 100, requests, ..Options::default() };
     let rest = Transcoder::with_options(&POOL, backend(&POOL), options).expect("rules that can be served");

@@ -5,6 +5,7 @@ use http::HeaderValue;
 use crate::bind::FieldPath;
 use crate::failure::{Problem, Violations};
 use crate::json::{self, Decoder, FieldTable, Tables, Unknown, put};
+use crate::parts::{self, Parts};
 use crate::query;
 use crate::rule::{BodyRule, Route};
 use crate::scalar::Masks;
@@ -20,6 +21,8 @@ pub(crate) enum Content<'b> {
     Protobuf(&'b [u8]),
     /// Of the type `application/x-www-form-urlencoded`.
     Form(&'b [u8]),
+    /// Of the type `multipart/form-data`.
+    Parts(&'b Parts),
     /// For a `google.api.HttpBody`.
     Raw {
         content_type: Option<&'b HeaderValue>,
@@ -31,6 +34,7 @@ impl Content<'_> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Json(data) | Self::Protobuf(data) | Self::Form(data) | Self::Raw { data, .. } => data.len(),
+            Self::Parts(parts) => parts::len(parts),
         }
     }
 
@@ -45,18 +49,14 @@ impl Content<'_> {
         match self {
             Self::Json(text) => json(text, route, tables, out, violations),
             Self::Protobuf(wire) => protobuf(wire, route, tables, out, violations),
-            Self::Form(body) => form(body, route, tables, out, violations),
+            Self::Form(body) => {
+                below(route, tables, violations, |violations| form(body, route, tables, out, violations))
+            }
+            Self::Parts(parts) => below(route, tables, violations, |violations| {
+                parts::bind(route, tables, parts, out, violations)
+            }),
             Self::Raw { content_type, data } => {
-                let append = |out: &mut Vec<u8>| {
-                    if let Some(content_type) = content_type {
-                        out.push(CONTENT_TYPE_TAG);
-                        put::bytes(out, content_type.as_bytes());
-                    }
-                    if !data.is_empty() {
-                        out.push(DATA_TAG);
-                        put::bytes(out, data);
-                    }
-                };
+                let append = |out: &mut Vec<u8>| http_body(out, content_type, data);
                 match route.body {
                     BodyRule::None => {}
                     BodyRule::Whole => append(out),
@@ -67,6 +67,18 @@ impl Content<'_> {
                 Vec::new()
             }
         }
+    }
+}
+
+/// Appends the content of a `google.api.HttpBody`.
+pub(crate) fn http_body(out: &mut Vec<u8>, content_type: Option<&HeaderValue>, data: &[u8]) {
+    if let Some(content_type) = content_type {
+        out.push(CONTENT_TYPE_TAG);
+        put::bytes(out, content_type.as_bytes());
+    }
+    if !data.is_empty() {
+        out.push(DATA_TAG);
+        put::bytes(out, data);
     }
 }
 
@@ -117,14 +129,22 @@ fn form(
     out: &mut Vec<u8>,
     violations: &mut Violations,
 ) -> Vec<usize> {
-    let first = violations.len();
-    let mut members = Vec::new();
     if let Ok(text) = std::str::from_utf8(body) {
-        members = query::bind_form(route, tables, text, out, violations);
-    } else {
-        violations.push("", Problem::MalformedForm, "is a malformed form: not UTF-8");
+        return query::bind_form(route, tables, text, out, violations);
     }
-    // Below a field of the request, as the names of JSON members are.
+    violations.push("", Problem::MalformedForm, "is a malformed form: not UTF-8");
+    Vec::new()
+}
+
+/// Binds names that begin at the body. What is wrong is told by names that begin at the request, as of JSON.
+fn below(
+    route: &Route,
+    tables: &Tables,
+    violations: &mut Violations,
+    bind: impl FnOnce(&mut Violations) -> Vec<usize>,
+) -> Vec<usize> {
+    let first = violations.len();
+    let members = bind(violations);
     if let BodyRule::Field(place) = route.body {
         violations.prefix(first, FieldPath::of(route.input, place).name(tables));
     }

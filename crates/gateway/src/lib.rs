@@ -17,7 +17,7 @@
 //! | read the rules | `template`, `rule` | descriptors, routes |
 //! | match | `router` | method and raw path, route and captures |
 //! | read | `receive`, `media`, `body`, `inflate`, `upload` | HTTP body, one text or several |
-//! | bind | `request`, `content`, `query`, `json` | text, gRPC frame |
+//! | bind | `request`, `content`, `query`, `parts`, `json` | text, gRPC frame |
 //! | call | `grpc`, `headers` | frame and metadata, messages |
 //! | answer | `answer`, `response`, `stream`, `error`, `json` | wire bytes, body |
 //!
@@ -57,6 +57,7 @@ mod mask;
 mod media;
 mod openapi;
 mod options;
+mod parts;
 mod protocol;
 mod query;
 mod reading;

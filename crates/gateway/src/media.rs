@@ -12,6 +12,7 @@ use crate::rule::{Payload, Route};
 
 /// Forms, and what `curl -d` says of every body unless told otherwise.
 const FORM: &str = "application/x-www-form-urlencoded";
+const MULTIPART: &str = "multipart/form-data";
 
 /// How a body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) enum Media {
     Protobuf,
     /// Names and values, written as in a query.
     Form,
+    /// The same in parts, files among them.
+    Multipart,
     /// As it is, into a `google.api.HttpBody`.
     Raw,
 }
@@ -50,17 +53,20 @@ pub(crate) fn of(
     let takes_protobuf = !route.is_client_streaming && is_message;
     let has_fields = !route.is_client_streaming && route.payload == Payload::Message;
     let takes_forms = has_fields && route.reading.options.forms;
+    let takes_parts = has_fields && route.reading.options.multipart;
     match named(one).filter(|_| second.is_none()) {
         Some(Media::Json) => Ok(Media::Json),
         Some(Media::Lines) if route.is_client_streaming => Ok(Media::Lines),
         Some(Media::Protobuf) if takes_protobuf => Ok(Media::Protobuf),
         Some(Media::Form) if takes_forms => Ok(Media::Form),
+        Some(Media::Multipart) if takes_parts => Ok(Media::Multipart),
         _ if form_is_json && second.is_none() && one == FORM => Ok(Media::Json),
         _ => {
             let others = [
                 (route.is_client_streaming, "application/x-ndjson"),
                 (takes_protobuf, "application/x-protobuf"),
                 (takes_forms, FORM),
+                (takes_parts, MULTIPART),
             ];
             let others = others.into_iter().filter(|(is_taken, _)| *is_taken).map(|(_, name)| name);
             let accepted: Vec<_> = ["application/json"].into_iter().chain(others).collect();
@@ -96,6 +102,7 @@ fn named(content_type: &HeaderValue) -> Option<Media> {
         }
         "application/x-protobuf" | "application/protobuf" => Some(Media::Protobuf),
         FORM if is_utf8(parameters) => Some(Media::Form),
+        MULTIPART => Some(Media::Multipart),
         _ => None,
     }
 }
@@ -109,7 +116,7 @@ fn unsupported(message: impl Into<String>) -> Failure {
 mod tests {
     use super::*;
 
-    /// A3 #48, #51, #53.
+    /// A3 #48, #51, #52, #53.
     #[test]
     fn media_types() {
         for (text, media) in [
@@ -125,6 +132,8 @@ mod tests {
             ("application/x-www-form-urlencoded", Some(Media::Form)),
             ("application/x-www-form-urlencoded; charset=UTF-8", Some(Media::Form)),
             ("application/x-www-form-urlencoded; charset=latin1", None),
+            ("multipart/form-data; boundary=x", Some(Media::Multipart)),
+            ("multipart/mixed; boundary=x", None),
             ("", None),
             ("text/plain", None),
             ("application/jsonp", None),

@@ -16,7 +16,7 @@ pub struct Options {
     /// calls the JSON it sends unless told otherwise. Off: such a body is refused with 415, unless
     /// [`RequestOptions::forms`] reads it as the form that it says it is.
     pub form_type_is_json: bool,
-    /// Most query parameters of one request, and most fields of a form.
+    /// Most query parameters of one request, and most fields or parts of a form.
     pub max_query_parameters: usize,
     /// How strictly requests are read.
     pub requests: RequestOptions,

@@ -54,7 +54,7 @@ pub(crate) fn bind_form(
     let start = out.len();
     let mut named = Named::new(route, tables, Source::Form, start);
     named.pairs(form, out, violations);
-    named.members
+    named.into_members()
 }
 
 /// Those of the parameters that are no fields; none where there are none.
@@ -73,7 +73,7 @@ pub(crate) fn system_parameters(route: &Route, query: Option<&str>) -> Option<Sy
 }
 
 /// Named fields on their way.
-struct Named<'q> {
+pub(crate) struct Named<'q> {
     route: &'q Route,
     tables: &'q Tables,
     source: Source,
@@ -86,19 +86,25 @@ struct Named<'q> {
 }
 
 /// What a name gives a value to.
-struct Leaf {
+pub(crate) struct Leaf {
     path: FieldPath,
     /// None where it is a map.
-    kind: Option<Type>,
+    pub(crate) kind: Option<Type>,
     /// Where it is an entry of a map: the entry so far, without its value.
     entry: Option<Vec<u8>>,
     is_singular: bool,
 }
 
 impl<'q> Named<'q> {
-    fn new(route: &'q Route, tables: &'q Tables, source: Source, start: usize) -> Self {
+    /// For a request message that begins at `start`.
+    pub(crate) fn new(route: &'q Route, tables: &'q Tables, source: Source, start: usize) -> Self {
         let scalars = Scalars::of_parameters(tables, route);
         Self { route, tables, source, scalars, start, seen: Vec::new(), members: Vec::new() }
+    }
+
+    /// The fields of the body that were named, by their places.
+    pub(crate) fn into_members(self) -> Vec<usize> {
+        self.members
     }
 
     /// Binds a query string, or a form that is written as one.
@@ -145,13 +151,24 @@ impl<'q> Named<'q> {
             return text().map(drop);
         }
         let Some(leaf) = self.leaf(name)? else { return Ok(()) };
-        let (kind, text) = (self.text_kind(&leaf, name)?, text());
+        let kind = self.text_kind(&leaf, name)?;
+        self.text(&leaf, kind, &text()?, out)
+    }
+
+    /// Gives a leaf of this type the value that a text stands for.
+    pub(crate) fn text(
+        &mut self,
+        leaf: &Leaf,
+        kind: Type,
+        text: &str,
+        out: &mut Vec<u8>,
+    ) -> Result<(), (Problem, String)> {
         let scalars = self.scalars;
-        self.give(&leaf, out, |out| text_value(scalars, kind, &text?, out))
+        self.give(leaf, out, |out| text_value(scalars, kind, text, out))
     }
 
     /// Gives a leaf the value that `write` appends.
-    fn give(
+    pub(crate) fn give(
         &mut self,
         leaf: &Leaf,
         out: &mut Vec<u8>,
@@ -193,7 +210,7 @@ impl<'q> Named<'q> {
     }
 
     /// What a name means; none where it is passed over.
-    fn leaf(&self, name: &str) -> Result<Option<Leaf>, (Problem, String)> {
+    pub(crate) fn leaf(&self, name: &str) -> Result<Option<Leaf>, (Problem, String)> {
         match self.find(name) {
             Err((Problem::UnknownField, _)) if self.route.reading.options.unknown_parameters.allows(name) => {
                 Ok(None)
@@ -253,7 +270,7 @@ impl<'q> Named<'q> {
     }
 
     /// The type of a leaf that one text can be.
-    fn text_kind(&self, leaf: &Leaf, name: &str) -> Result<Type, (Problem, String)> {
+    pub(crate) fn text_kind(&self, leaf: &Leaf, name: &str) -> Result<Type, (Problem, String)> {
         if let Some(kind) = leaf.kind.filter(|kind| self.scalars.is_text(*kind)) {
             return Ok(kind);
         }

@@ -19,7 +19,8 @@ pub struct RequestOptions {
     pub map_parameters: bool,
     /// Take the names of enum values in any case, in paths, queries and forms.
     pub ignore_enum_case: bool,
-    /// Take `1` and `0` for booleans in paths, queries and forms, and a parameter without a value, as in `?flag`, for `true`.
+    /// Take `1` and `0` for booleans in paths, queries and forms, and a parameter without a value, as in `?flag`, for
+    /// `true`.
     pub lenient_booleans: bool,
     /// Pass over a body where the rule has none. Off, one that is not blank is refused.
     pub ignore_unexpected_body: bool,
@@ -32,6 +33,12 @@ pub struct RequestOptions {
     /// first: for JSON it has to ask by CORS. Turn it on where no cookie or other credential that browsers add by
     /// themselves lets a request in, or where a layer outside looks at `Origin` or a token of one's own pages.
     pub forms: bool,
+    /// Read a body of the type `multipart/form-data`: each part is bound as a field of a form is. A part with the name
+    /// of a file becomes a field of the type `bytes`, or a `google.api.HttpBody` with the part's type, and so does any
+    /// other part with a type of its own where the field is one of these. Of a repeated field it is one more value.
+    ///
+    /// Off by default for the same reason as [`forms`](Self::forms).
+    pub multipart: bool,
 }
 
 /// What is done with query parameters and form fields that are no fields of the request.

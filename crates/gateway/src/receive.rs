@@ -19,7 +19,7 @@ use crate::options::Options;
 use crate::router::Match;
 use crate::rule::{BodyRule, Payload, Route};
 use crate::upload::{Binder, Fault, Upload};
-use crate::{body, request};
+use crate::{body, parts, request};
 
 /// Where a request goes and by what rules.
 #[derive(Debug)]
@@ -63,10 +63,18 @@ impl Receiver<'_> {
             return Ok(self.stream(parts, source, media));
         }
         let body = body::read(body, coding, limit).await?;
+        let content_type = || parts.headers.get(header::CONTENT_TYPE);
+        let taken_apart;
         let content = match media {
-            Media::Raw => Content::Raw { content_type: parts.headers.get(header::CONTENT_TYPE), data: &body },
+            Media::Raw => Content::Raw { content_type: content_type(), data: &body },
             Media::Protobuf => Content::Protobuf(&body),
             Media::Form => Content::Form(&body),
+            Media::Multipart => {
+                // Boxed, as other calls need no room for it.
+                let max_parts = route.reading.max_query_parameters;
+                taken_apart = Box::pin(parts::read(body, content_type(), max_parts)).await;
+                Content::Parts(&taken_apart)
+            }
             Media::Json | Media::Lines => Content::Json(&body),
         };
         let parts = request::Parts {

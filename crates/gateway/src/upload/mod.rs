@@ -84,7 +84,9 @@ impl Upload {
         let reader = match media {
             Media::Raw => Reader::Chunks(Bytes::new()),
             Media::Lines => Reader::Values(Values::lines(limit)),
-            Media::Json | Media::Protobuf | Media::Form => Reader::Values(Values::json(limit)),
+            Media::Json | Media::Protobuf | Media::Form | Media::Multipart => {
+                Reader::Values(Values::json(limit))
+            }
         };
         Self { source, binder, reader, limit, index: 0, fault, is_read: false, ended: false }
     }

@@ -12,6 +12,7 @@ mod errors;
 mod forms;
 mod headers;
 mod json;
+mod multipart;
 mod openapi;
 mod options;
 mod partial;
