@@ -30,7 +30,8 @@ where
 {
     match coding {
         None => read_plain(body, limit).await,
-        Some(coding) => read_plain(Inflating::new(body, coding), limit).await,
+        // Boxed, as what is rare should not make every call larger.
+        Some(coding) => Box::pin(read_plain(Inflating::new(body, coding), limit)).await,
     }
 }
 

@@ -55,7 +55,7 @@ impl Receiver<'_> {
                 // A client of HTTP/1.1 sends all it has before it reads anything, so both ways at once could end in
                 // each waiting for the other.
                 _ if route.is_streaming && parts.version < Version::HTTP_2 => {
-                    Body::new(Full::new(body::read(body, coding, limit).await?))
+                    Body::new(Full::new(Box::pin(body::read(body, coding, limit)).await?))
                 }
                 None => Body::new(body),
                 Some(coding) => Body::new(Inflating::new(body, coding)),

@@ -167,7 +167,9 @@ impl Shared {
             Outcome::NotFound if request.headers().get(header::CONTENT_TYPE).is_some_and(grpc::is_grpc) => {
                 return grpc::unimplemented();
             }
-            Outcome::NotFound => return self.elsewhere(request.uri(), request.method(), &asked).await,
+            Outcome::NotFound => {
+                return Box::pin(self.elsewhere(request.uri(), request.method(), &asked)).await;
+            }
         };
         let Some(route) = self.routes.get(matched.route) else {
             return self.refuse(not_found(), &asked).await;
@@ -178,7 +180,7 @@ impl Shared {
 
         let mut response = match self.transcode(backend, route, &matched, &uri, request, &asked).await {
             Ok(response) => asked.finish(response, &self.options.answers).await,
-            Err(failure) => self.refuse(failure, &asked).await,
+            Err(failure) => Box::pin(self.refuse(failure, &asked)).await,
         };
         response.extensions_mut().insert(Arc::clone(&route.info));
         response
@@ -246,8 +248,10 @@ impl Shared {
         if let Form::Stream(format) = form {
             let (route, options) = (Arc::clone(route), Arc::clone(&self.options));
             let shown = stream::Shown { format, selection };
-            return stream::respond(route, reply, shown, self.errors.clone(), options, asked.takes_trailers)
-                .await;
+            // Boxed, so that unary calls need no room for it.
+            let takes_trailers = asked.takes_trailers;
+            let errors = self.errors.clone();
+            return Box::pin(stream::respond(route, reply, shown, errors, options, takes_trailers)).await;
         }
         answer::unary(asked, route, form, selection.as_ref(), reply, &self.errors, &self.options).await
     }

@@ -150,20 +150,22 @@ impl http_body::Body for Packing {
     }
 }
 
+/// What answers depend on most often, with `accept-encoding` and without.
+const COMMON: [(&str, &str); 2] = [
+    ("accept", "accept, accept-encoding"),
+    ("accept, x-goog-fieldmask", "accept, x-goog-fieldmask, accept-encoding"),
+];
+
 /// Adds to the headers that an answer depends on.
 pub(crate) fn vary(headers: &mut HeaderMap, name: &'static str) {
-    const BOTH: [&str; 2] = ["accept", "accept-encoding"];
-    match headers.get(header::VARY) {
-        None => {
-            headers.insert(header::VARY, HeaderValue::from_static(name));
-            return;
-        }
-        // What answers depend on most often, in one line.
-        Some(there) if there == BOTH[0] && name == BOTH[1] => {
-            headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
-            return;
-        }
-        Some(_) => {}
+    let Some(there) = headers.get(header::VARY) else {
+        headers.insert(header::VARY, HeaderValue::from_static(name));
+        return;
+    };
+    let common = COMMON.iter().find(|(without, _)| there == without && name == "accept-encoding");
+    if let Some((_, with)) = common {
+        headers.insert(header::VARY, HeaderValue::from_static(with));
+        return;
     }
     let mut there = headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
     let is_there = there.any(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(name)));

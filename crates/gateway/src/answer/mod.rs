@@ -138,7 +138,7 @@ impl Asked {
             && self.known.has(response.headers().get(header::ETAG));
         match encoding {
             _ if is_known => not_modified(response),
-            Some(encoding) => compress::compress(response, encoding).await,
+            Some(encoding) => Box::pin(compress::compress(response, encoding)).await,
             None => response,
         }
     }
