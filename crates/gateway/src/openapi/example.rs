@@ -3,10 +3,10 @@
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
-use super::Source;
 use super::endpoint::{Body, Endpoint};
 use super::rules::Behavior;
 use super::schema::Side;
+use super::{Source, validation};
 use crate::descriptors::has_presence;
 use crate::wkt::WellKnown;
 
@@ -70,7 +70,10 @@ impl Example<'_, '_> {
         if field.is_map() {
             return Some(json!({}));
         }
-        let value = self.kind(&field.kind());
+        let rules = validation::Rules::of(field).filter(|_| self.side == Side::Request);
+        let rules = if field.is_list() { rules.and_then(|rules| rules.inner("items")) } else { rules };
+        let named = rules.and_then(|rules| rules.example(&field.kind()));
+        let value = named.or_else(|| self.kind(&field.kind()));
         if field.is_list() {
             // A list of texts that nobody has an example for says no more with one.
             return Some(value.filter(|value| value.as_str() != Some("")).into_iter().collect());

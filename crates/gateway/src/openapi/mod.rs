@@ -11,7 +11,8 @@
 //! | `endpoint` | the routes, once more, in terms of descriptors |
 //! | `names` | names of operations, tags and schemas |
 //! | `path`, `parameters` | paths and what is bound from path, query and headers |
-//! | `schema`, `well_known`, `rules` | schemas of messages |
+//! | `schema`, `well_known` | schemas of messages |
+//! | `rules`, `validation`, `text_rules`, `number_rules` | what annotations and the contract narrow them to |
 //! | `answer`, `error` | answers, errors among them |
 //! | `operation`, `example` | operations and their examples |
 //! | `page` | HTML from the document |
@@ -25,12 +26,15 @@ mod endpoint;
 mod error;
 mod example;
 mod names;
+mod number_rules;
 mod operation;
 mod page;
 mod parameters;
 mod path;
 mod rules;
 mod schema;
+mod text_rules;
+mod validation;
 mod well_known;
 
 use prost_reflect::DescriptorPool;

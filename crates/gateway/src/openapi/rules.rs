@@ -4,12 +4,12 @@ use prost_reflect::{FieldDescriptor, Value as Annotation};
 use serde_json::{Map, Value};
 
 use super::contract::{Rules, bounds};
-use super::put;
+use super::{put, validation};
 
 /// The published annotation of what a field is for.
 const BEHAVIOR: &str = "google.api.field_behavior";
 
-/// What a field is for, as `google.api.field_behavior` says.
+/// What a field is for, as `google.api.field_behavior` says, and `buf.validate` where it has to be there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Behavior {
     pub(super) is_required: bool,
@@ -19,7 +19,8 @@ pub(super) struct Behavior {
 
 impl Behavior {
     pub(super) fn of(field: &FieldDescriptor) -> Self {
-        let mut behavior = Self::default();
+        let is_required = validation::Rules::of(field).is_some_and(|rules| rules.is_required(field));
+        let mut behavior = Self { is_required, ..Self::default() };
         let Some(extension) = field.parent_pool().get_extension_by_name(BEHAVIOR) else { return behavior };
         let options = field.options();
         let values = options.get_extension(&extension);

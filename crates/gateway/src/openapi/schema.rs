@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::endpoint::{Body, Endpoint};
 use super::rules::{self, Behavior};
+use super::validation::{MessageRules, Rules as Validation};
 use super::{Source, put, well_known};
 use crate::descriptors::has_presence;
 use crate::wkt::WellKnown;
@@ -108,30 +109,46 @@ impl<'s> Schemas<'s> {
             // What is stored keeps them anyway, and empty text stands for none in answers.
             Side::Answer => super::Rules::default(),
         };
+        // What the product says stands above these.
+        let validation = if side == Side::Request { Validation::of(field) } else { None };
+        let inner = |name| validation.as_ref().and_then(|rules| rules.inner(name));
         let mut schema = if field.is_map() {
             let Kind::Message(entry) = field.kind() else { return Value::Bool(true) };
             let mut value = match entry.get_field(2) {
                 Some(value) => into_object(self.kind(&value.kind(), side)),
                 None => Map::new(),
             };
+            if let (Some(rules), Some(field)) = (inner("values"), entry.get_field(2)) {
+                rules.narrow_value(&mut value, &field.kind());
+            }
             rules::of_value(&mut value, &bounds);
             let mut map = into_object(json!({"type": "object", "additionalProperties": value}));
+            if let Some(rules) = &validation {
+                rules.narrow_map(&mut map);
+            }
             rules::of_map(&mut map, &bounds);
             map
         } else {
             let mut value = into_object(self.kind(&field.kind(), side));
+            let narrowing = if field.is_list() { inner("items") } else { validation.clone() };
+            if let Some(rules) = narrowing {
+                rules.narrow_value(&mut value, &field.kind());
+            }
             rules::of_value(&mut value, &bounds);
             if field.is_list() {
                 let mut list = into_object(json!({"type": "array", "items": value}));
+                if let Some(rules) = &validation {
+                    rules.narrow_list(&mut list);
+                }
                 rules::of_list(&mut list, &bounds);
                 list
             } else {
                 value
             }
         };
-        if let Some(comment) = self.source.comments.of(&field.parent_message().parent_file(), field.path()) {
-            put(&mut schema, "description", comment);
-        }
+        let comment = self.source.comments.of(&field.parent_message().parent_file(), field.path());
+        let words = validation.and_then(|rules| rules.words());
+        describe(&mut schema, comment, words.as_deref());
         let behavior = Behavior::of(field);
         // Empty text without presence is the same as none.
         let is_plain_text = field.kind() == Kind::String && !field.is_list() && !has_presence(field);
@@ -141,7 +158,10 @@ impl<'s> Schemas<'s> {
         if let (Side::Request, true, Kind::Enum(desc)) = (side, behavior.is_required, field.kind())
             && !field.is_list()
         {
-            put(&mut schema, "not", json!({"const": desc.default_value().name()}));
+            let mut refused = vec![json!({"const": desc.default_value().name()})];
+            refused.extend(schema.remove("not"));
+            let refused = if let [one] = &refused[..] { one.clone() } else { json!({"anyOf": refused}) };
+            put(&mut schema, "not", refused);
         }
         if behavior.is_required && side == Side::Request && field.is_list() {
             schema.entry("minItems").or_insert_with(|| 1.into());
@@ -199,9 +219,12 @@ impl<'s> Schemas<'s> {
         if side == Side::Request {
             put(&mut schema, "additionalProperties", false);
         }
-        if let Some(comment) = self.source.comments.of(&message.parent_file(), message.path()) {
-            put(&mut schema, "description", comment);
+        let comment = self.source.comments.of(&message.parent_file(), message.path());
+        let rules = (side == Side::Request).then(|| MessageRules::of(message));
+        if let Some(alternatives) = rules.as_ref().and_then(|rules| alternatives(&rules.one_of, without)) {
+            put(&mut schema, "allOf", alternatives);
         }
+        describe(&mut schema, comment, rules.as_ref().and_then(|rules| rules.words.as_deref()));
         if let Some(rivals) = rivals(&fields) {
             put(&mut schema, "dependentSchemas", rivals);
         }
@@ -227,6 +250,26 @@ impl<'s> Schemas<'s> {
             self.components.insert(name.clone(), schema);
         }
         reference(&name)
+    }
+}
+
+/// That of each of these sets of fields one is there, as far as the path has none of them.
+fn alternatives(sets: &[Vec<String>], without: &[String]) -> Option<Vec<Value>> {
+    let sets = sets.iter().filter(|set| !set.iter().any(|name| without.contains(name)));
+    let alternatives: Vec<Value> = sets
+        .map(|set| {
+            let each: Vec<Value> = set.iter().map(|name| json!({"required": [name]})).collect();
+            json!({"anyOf": each})
+        })
+        .collect();
+    (!alternatives.is_empty()).then_some(alternatives)
+}
+
+/// A comment, and a list of rules below it.
+fn describe(schema: &mut Map<String, Value>, comment: Option<&str>, rules: Option<&str>) {
+    let parts: Vec<&str> = comment.into_iter().chain(rules).collect();
+    if !parts.is_empty() {
+        put(schema, "description", parts.join("\n\n"));
     }
 }
 
