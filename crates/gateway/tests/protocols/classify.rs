@@ -93,6 +93,21 @@ async fn head_is_never_answered_with_a_body() {
     }
 }
 
+/// A10 #108: there is no bridge, and a browser is told so by an answer that is no switch of protocols.
+#[tokio::test]
+async fn no_connection_becomes_a_web_socket() {
+    let handshake = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    for (path, status) in [("/v1/books/7".to_owned(), 200), (format!("{SERVICE}/Count"), 405)] {
+        let answer = send(protocols(), request("GET", &path, &handshake, "")).await;
+        assert_eq!((answer.status.as_u16(), answer.header("sec-websocket-accept")), (status, ""), "{path}");
+    }
+}
+
 /// A6 #79, A9 #95.
 #[tokio::test]
 async fn what_cannot_be_read_is_refused_in_the_callers_protocol() {
