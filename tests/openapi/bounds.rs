@@ -192,7 +192,7 @@ fn wrong(schema: &'static Value) -> Vec<Value> {
         wrong.push(
             (0..=most)
                 .map(|index| (format!("k{index}"), json!("v")))
-                .collect::<serde_json::Map<_, _>>()
+                .collect::<Map<_, _>>()
                 .into(),
         );
     }
