@@ -189,12 +189,7 @@ fn wrong(schema: &'static Value) -> Vec<Value> {
         wrong.push(json!([]));
     }
     if let Some(most) = number("maxProperties") {
-        wrong.push(
-            (0..=most)
-                .map(|index| (format!("k{index}"), json!("v")))
-                .collect::<Map<_, _>>()
-                .into(),
-        );
+        wrong.push((0..=most).map(|index| (format!("k{index}"), json!("v"))).collect::<Map<_, _>>().into());
     }
     if let Some(most) = schema["propertyNames"]["maxLength"].as_u64() {
         let key = "k".repeat(usize::try_from(most).unwrap() + 1);

@@ -28,7 +28,8 @@
 //! | `stream` | calls with many |
 //!
 //! The rules are evaluated by `prost-protovalidate`, CEL included, which is why this is a crate of its own. It knows
-//! nothing of the gateway: it can stand in front of any gRPC service of tonic's. Messages are bounded by what calls it.
+//! nothing of the gateway: it can stand in front of any gRPC service of tonic's. It reads a call's messages before the
+//! service does and bounds none of them: what calls it has to, as the gateway does.
 
 mod checker;
 mod refusal;

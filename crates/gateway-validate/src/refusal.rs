@@ -15,10 +15,10 @@ use tonic_types::pb::{BadRequest, ErrorInfo, Status as Told, bad_request::FieldV
 
 /// No message is told of more rules than this.
 const MAX_VIOLATIONS: usize = 100;
-/// Longest list of violations, encoded: as text it has to fit into trailers of 8 KiB, since many clients of gRPC read no
-/// longer ones, and all protocols tell the same.
-const MAX_ENCODED: usize = 5 << 10;
-/// Longest path and longest description of a violation, in characters: both may hold text of the client's.
+/// Longest list of violations, encoded: as text, and with the message beside it, it has to fit into trailers of 8 KiB,
+/// since many clients of gRPC read no longer ones, and all protocols tell the same.
+const MAX_ENCODED: usize = 4 << 10;
+/// Longest path and longest description of a violation, in bytes: both may hold text of the client's.
 const MAX_TEXT: usize = 240;
 
 /// The words of rules that are broken without any, by the rule's id. None where two rules of an id have other words.
@@ -139,8 +139,8 @@ fn within(index: Option<usize>, path: &str) -> String {
 }
 
 fn shortened(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(MAX_TEXT) {
-        text.truncate(end);
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
         text.push('…');
     }
     text

@@ -54,13 +54,14 @@ impl Annotations {
         Self { messages: find("message"), fields: find("field"), oneofs: find("oneof") }
     }
 
+    fn are_on_field(&self, field: &FieldDescriptor) -> bool {
+        has(&field.options(), self.fields.as_ref())
+    }
+
     fn are_on(&self, message: &MessageDescriptor) -> bool {
-        let has = |options: &DynamicMessage, extension: &Option<ExtensionDescriptor>| {
-            extension.as_ref().is_some_and(|extension| options.has_extension(extension))
-        };
-        has(&message.options(), &self.messages)
-            || message.fields().any(|field| has(&field.options(), &self.fields))
-            || message.oneofs().any(|oneof| has(&oneof.options(), &self.oneofs))
+        has(&message.options(), self.messages.as_ref())
+            || message.fields().any(|field| self.are_on_field(&field))
+            || message.oneofs().any(|oneof| has(&oneof.options(), self.oneofs.as_ref()))
     }
 
     /// The messages within this one, itself included, if any of them has rules.
@@ -82,6 +83,31 @@ impl Annotations {
     }
 }
 
+fn has(options: &DynamicMessage, extension: Option<&ExtensionDescriptor>) -> bool {
+    extension.is_some_and(|extension| options.has_extension(extension))
+}
+
+/// Whether a field has no presence in an edition. Its pool has the file as one of proto2, where every field has.
+fn is_implicit(field: &FieldDescriptor) -> bool {
+    const IMPLICIT: i32 = 2;
+    let features = || field.options().transcode_to::<FieldOptions>().ok()?.features?.field_presence;
+    field.supports_presence() && features() == Some(IMPLICIT)
+}
+
+/// As much of `google.protobuf.FieldOptions` as says so.
+#[derive(Clone, PartialEq, prost::Message)]
+struct FieldOptions {
+    #[prost(message, optional, tag = "21")]
+    features: Option<FeatureSet>,
+}
+
+/// As much of `google.protobuf.FeatureSet`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct FeatureSet {
+    #[prost(int32, optional, tag = "1")]
+    field_presence: Option<i32>,
+}
+
 /// The evaluator of a pool's rules.
 pub(crate) fn validator(pool: &DescriptorPool) -> Validator {
     // Rules of one's own are extensions of the published ones.
@@ -93,7 +119,11 @@ pub(crate) fn validator(pool: &DescriptorPool) -> Validator {
 }
 
 /// Tries all rules of these messages.
-pub(crate) fn try_all(validator: &Validator, messages: &[MessageDescriptor]) -> Result<(), FaultyRules> {
+pub(crate) fn try_all(
+    validator: &Validator,
+    annotations: &Annotations,
+    messages: &[MessageDescriptor],
+) -> Result<(), FaultyRules> {
     let mut faulty = Vec::new();
     for message in messages.iter().filter(|message| !message.is_map_entry()) {
         let file = message.parent_file().name().to_owned();
@@ -108,6 +138,11 @@ pub(crate) fn try_all(validator: &Validator, messages: &[MessageDescriptor]) -> 
         let empty = DynamicMessage::new(message.clone());
         note(message.full_name(), problem(validator, &empty, Only::Message));
         for field in message.fields() {
+            if annotations.are_on_field(&field) && is_implicit(&field) {
+                // Where it is absent, the evaluator would not look at its rules.
+                note(field.full_name(), Some("rules of fields without presence need proto3".to_owned()));
+                continue;
+            }
             let only = || Only::Field(field.clone());
             let found = problem(validator, &empty, only()).or_else(|| {
                 let filled = filled(&empty, &field);

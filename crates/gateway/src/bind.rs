@@ -95,6 +95,11 @@ impl FieldPath {
         }
     }
 
+    /// Whether one is the other, or lies within it.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(one, other)| one == other)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -23,6 +23,8 @@ pub(crate) struct Part {
     name: String,
     /// Whether it has the name of a file.
     is_file: bool,
+    /// Whether it stands for no file.
+    is_none: bool,
     content_type: Option<HeaderValue>,
     /// Whether its data is not what it stands for.
     is_encoded: bool,
@@ -70,6 +72,7 @@ async fn next(source: &mut Multipart<'_>) -> Result<Option<Part>, &'static str> 
     let Some(mut field) = source.next_field().await.map_err(|_| BROKEN)? else { return Ok(None) };
     let name = field.name().ok_or("has no name")?.to_owned();
     let is_file = field.file_name().is_some();
+    let is_unnamed = field.file_name() == Some("");
     let content_type = field.headers().get(header::CONTENT_TYPE).cloned();
     let is_encoded = is_encoded(field.headers());
     let mut data = field.chunk().await.map_err(|_| BROKEN)?.unwrap_or_default();
@@ -77,7 +80,9 @@ async fn next(source: &mut Multipart<'_>) -> Result<Option<Part>, &'static str> 
     while let Some(more) = field.chunk().await.map_err(|_| BROKEN)? {
         data = [data, more].concat().into();
     }
-    Ok(Some(Part { name, is_file, content_type, is_encoded, data }))
+    // So browsers send a file that nobody chose.
+    let is_none = is_unnamed && data.is_empty();
+    Ok(Some(Part { name, is_file, is_none, content_type, is_encoded, data }))
 }
 
 /// No browser does that, and RFC 7578 has given it up (4.7).
@@ -121,6 +126,9 @@ impl Part {
     ) -> Result<(), (Problem, String)> {
         let wrong = |description: &str| Err((Problem::InvalidValue, description.to_owned()));
         let Some(leaf) = named.leaf(&self.name)? else { return Ok(()) };
+        if self.is_none {
+            return Ok(());
+        }
         if self.is_encoded {
             return wrong("has a transfer encoding, and is to be sent as it is");
         }

@@ -175,11 +175,11 @@ impl<'q> Named<'q> {
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), (Problem, String)>,
     ) -> Result<(), (Problem, String)> {
         if leaf.is_singular {
-            let seen = (leaf.path.clone(), leaf.entry.clone().unwrap_or_default());
-            if self.seen.contains(&seen) {
+            let (path, entry) = (&leaf.path, leaf.entry.as_deref().unwrap_or_default());
+            if self.seen.iter().any(|(other, seen)| *seen == *entry && other.overlaps(path)) {
                 return Err((Problem::DuplicateField, "is given more than once".to_owned()));
             }
-            self.seen.push(seen);
+            self.seen.push((path.clone(), entry.to_owned()));
         }
         if self.source == Source::Form {
             let depth = usize::from(!matches!(self.route.body, BodyRule::Whole));

@@ -30,7 +30,8 @@ pub struct RequestOptions {
     /// [`Options::form_type_is_json`](crate::Options::form_type_is_json).
     ///
     /// Off by default, because a browser sends a form from any page to any server, cookies and all, and asks nobody
-    /// first: for JSON it has to ask by CORS. Turn it on where no cookie or other credential that browsers add by
+    /// first. So it does with a body that has no type, which is read as JSON whatever this says: where cookies let
+    /// requests in, a layer outside has to look at `Origin` in any case. Turn it on where no cookie or other credential that browsers add by
     /// themselves lets a request in, or where a layer outside looks at `Origin` or a token of one's own pages.
     pub forms: bool,
     /// Read a body of the type `multipart/form-data`: each part is bound as a field of a form is. A part with the name

@@ -107,7 +107,8 @@ pub(crate) async fn respond(
     headers.insert(header::CONTENT_TYPE, content_type);
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if format != Format::Raw {
-        answer::vary(&mut headers, "accept");
+        let is_selectable = route.answer.partial.is_some();
+        answer::vary(&mut headers, if is_selectable { "accept, x-goog-fieldmask" } else { "accept" });
     }
 
     let messages = reply.messages;

@@ -70,6 +70,17 @@ fn faulty_rules_fail_the_start() {
     );
 }
 
+/// A12 #118, A4 #66: an edition's field without presence, as it stands in a pool that knows no editions.
+#[test]
+fn rules_that_would_be_passed_over_fail_the_start() {
+    let faulty = faults(
+        "message Request { optional string text = 1 [
+           features.field_presence = IMPLICIT, (buf.validate.field).string.min_len = 1
+         ]; }",
+    );
+    assert_eq!(faulty, ["bad.proto: bad.v1.Request.text: rules of fields without presence need proto3"]);
+}
+
 /// A12 #118: rules of one's own, messages that hold themselves, and pools without any rules.
 #[test]
 fn rules_that_work_are_found() {

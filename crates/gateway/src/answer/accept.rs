@@ -32,7 +32,9 @@ fn items<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Vec<Item<'h>> {
 
 /// The `q` of an item of an `Accept` header in thousandths; what cannot be read counts full.
 pub(crate) fn quality(parameters: &str) -> u16 {
-    let q = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
+    let q = parameters.split(';').find_map(|parameter| {
+        parameter.trim().strip_prefix(['q', 'Q']).and_then(|rest| rest.strip_prefix('='))
+    });
     let thousandths = q.and_then(|q| {
         let (whole, fraction) = q.trim().split_once('.').unwrap_or((q.trim(), ""));
         let digits: String = fraction.chars().chain("000".chars()).take(3).collect();

@@ -158,18 +158,20 @@ const COMMON: [(&str, &str); 2] = [
 
 /// Adds to the headers that an answer depends on.
 pub(crate) fn vary(headers: &mut HeaderMap, name: &'static str) {
-    let Some(there) = headers.get(header::VARY) else {
+    let mut values = headers.get_all(header::VARY).iter();
+    let (Some(there), more) = (values.next(), values.next()) else {
         headers.insert(header::VARY, HeaderValue::from_static(name));
         return;
     };
     let common = COMMON.iter().find(|(without, _)| there == without && name == "accept-encoding");
-    if let Some((_, with)) = common {
+    if let (Some((_, with)), None) = (common, more) {
         headers.insert(header::VARY, HeaderValue::from_static(with));
         return;
     }
-    let mut there = headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
-    let is_there = there.any(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(name)));
-    if !is_there {
+    let there = headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
+    let there: Vec<&str> = there.flat_map(|list| list.split(',')).map(str::trim).collect();
+    // A few names, of which one may be there already.
+    if !name.split(", ").all(|name| there.iter().any(|item| item.eq_ignore_ascii_case(name))) {
         headers.append(header::VARY, HeaderValue::from_static(name));
     }
 }
@@ -177,6 +179,27 @@ pub(crate) fn vary(headers: &mut HeaderMap, name: &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A8 #90.
+    #[test]
+    fn what_answers_depend_on_is_added() {
+        let varied = |there: &[&'static str], name| {
+            let mut headers = HeaderMap::new();
+            headers.extend(there.iter().map(|value| (header::VARY, HeaderValue::from_static(value))));
+            vary(&mut headers, name);
+            let values = headers.get_all(header::VARY).iter().map(|value| value.to_str().expect("text"));
+            values.collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(varied(&[], "accept"), "accept");
+        assert_eq!(varied(&["accept"], "accept-encoding"), "accept, accept-encoding");
+        assert_eq!(varied(&["Accept, Accept-Encoding"], "accept-encoding"), "Accept, Accept-Encoding");
+        assert_eq!(varied(&["accept", "cookie"], "accept-encoding"), "accept; cookie; accept-encoding");
+        assert_eq!(
+            varied(&["x-goog-fieldmask, accept"], "accept, x-goog-fieldmask"),
+            "x-goog-fieldmask, accept"
+        );
+        assert_eq!(varied(&["accept"], "accept, x-goog-fieldmask"), "accept; accept, x-goog-fieldmask");
+    }
 
     /// A8 #90.
     #[test]

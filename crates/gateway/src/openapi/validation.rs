@@ -10,6 +10,7 @@ use prost_reflect::{
 use serde_json::{Map, Value, json};
 
 use super::{number_rules, put, text_rules};
+use crate::descriptors::has_presence;
 use crate::wkt::WellKnown;
 
 /// The values of `buf.validate.Ignore`.
@@ -62,7 +63,7 @@ impl Rules {
     /// Whether a request without the field breaks them.
     pub(super) fn is_required(&self, field: &FieldDescriptor) -> bool {
         is_required(&self.all)
-            || !self.ignores_zero && !field.supports_presence() && self.refuse_zero(&field.kind())
+            || !self.ignores_zero && !has_presence(field) && self.refuse_zero(&field.kind())
     }
 
     /// Whether empty text, 0, or no items break them. Of rules in other words than those for the type nothing is known.

@@ -64,6 +64,8 @@ async fn parts_are_fields() {
         ("name=\"file\"; filename=\"b.txt\"; x=y\r\nContent-Type: text/plain; charset=latin1", b"\xe4"),
         ("name=\"files\"", b"bare"),
         ("name=\"files\"; filename=\"c\"", b""),
+        // So browsers send a file that nobody chose.
+        ("name=\"files\"; filename=\"\"\r\nContent-Type: application/octet-stream", b""),
         ("name=\"extra\"\r\nContent-Type: application/json", b"{\"a\": [1]}"),
     ])
     .await;
@@ -118,6 +120,7 @@ async fn faulty_parts_are_named() {
         ("name=\"file\"\r\nContent-Type: a/ä", b""),
         ("name=\"inner.file\"", b""),
         ("name=\"inner.file\"", b""),
+        ("name=\"inner.file.content_type\"", b"text/html"),
         ("name=\"named\"; filename=\"a\"", b""),
         ("name=\"extra\"", b"{"),
         ("name=\"\"", b""),
@@ -135,6 +138,7 @@ async fn faulty_parts_are_named() {
         "inner.data: INVALID_VALUE",
         "file: INVALID_VALUE",
         "inner.file: DUPLICATE_FIELD",
+        "inner.file.content_type: DUPLICATE_FIELD",
         "named: NOT_BINDABLE",
         "extra: INVALID_VALUE",
         ": UNKNOWN_FIELD",
