@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use agentrouter_kernel::id::{Event, Id};
-use agentrouter_kernel::{Fault, Timestamp};
+use agentrouter_kernel::{Fault, FaultKind, Timestamp};
 use agentrouter_storage::{Db, Sql, StorageError, Tx, query, row};
 use uuid::Uuid;
 
@@ -63,9 +63,11 @@ pub(crate) async fn acknowledge_all(db: &Db, asks: &[Ask]) -> Result<Vec<Result<
     let mut results = Vec::with_capacity(asks.len());
     for ask in asks {
         // An event that is named twice is claimed by its first mention; the second one finds it held.
-        results.push(match taken.remove(&ask.event) {
-            Some(claim) => Ok(Claimed::Held(claim)),
-            None => own(acknowledge_in(&mut tx, &ask.reach, ask.event, &ask.worker, ask.lease).await)?,
+        results.push(if let Some(claim) = taken.remove(&ask.event) {
+            Ok(Claimed::Held(claim))
+        } else {
+            let claimed = acknowledge_in(&mut tx, &ask.reach, ask.event, &ask.worker, ask.lease).await;
+            own(&tx, claimed)?
         });
         if let Some(Ok(claimed)) = results.last() {
             observe::answered(&mut tx, claimed);
@@ -97,23 +99,23 @@ pub(crate) async fn complete_all(db: &Db, reports: &[Report]) -> Result<Vec<Resu
     let mut results = Vec::with_capacity(reports.len());
     for Report { reach, completion } in reports {
         let by_this = ended.get(&completion.event).filter(|_| first.insert(completion.event));
-        results.push(match by_this {
-            Some(ended) => {
-                follow_up(&mut tx, ended, completion).await?;
-                Ok(true)
-            }
-            None => own(complete_in(&mut tx, reach, completion).await)?,
+        results.push(if let Some(ended) = by_this {
+            follow_up(&mut tx, ended, completion).await?;
+            Ok(true)
+        } else {
+            let done = complete_in(&mut tx, reach, completion).await;
+            own(&tx, done)?
         });
     }
     tx.commit_unaudited("the event rows tell").await?;
     Ok(results)
 }
 
-/// Lets what concerns one event be its result, and fails the batch with everything else.
-fn own<T>(result: Result<T, Fault>) -> Result<Result<T, Fault>, Fault> {
-    use agentrouter_kernel::FaultKind::{Internal, Unavailable};
+/// Lets what concerns one event be its result. Where the database failed, nothing of the transaction can be stored any
+/// more, and that concerns all.
+fn own<T>(tx: &Tx, result: Result<T, Fault>) -> Result<Result<T, Fault>, Fault> {
     match result {
-        Err(fault) if matches!(fault.kind(), Internal | Unavailable) => Err(fault),
+        Err(fault) if tx.is_broken() || fault.kind() == FaultKind::Internal => Err(fault),
         other => Ok(other),
     }
 }

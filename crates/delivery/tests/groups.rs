@@ -7,13 +7,15 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use agentrouter_delivery::batch::{Ask, Report};
+use agentrouter_delivery::batch::{self, Ask, Report};
 use agentrouter_delivery::claim::{Claimed, LEASE_DEFAULT, Reach};
 use agentrouter_delivery::complete::{Completion, Outcome};
 use agentrouter_delivery::group::Groups;
 use agentrouter_delivery::poll;
 use agentrouter_kernel::id::{Event, Id};
+use agentrouter_storage::{Engine, query};
 use agentrouter_testkit::{TestDb, on_both_engines};
 use common::Fleet;
 use tokio::task::JoinSet;
@@ -117,4 +119,49 @@ async fn tenants_in_one_transaction_do_not_meet(db: TestDb) {
     }
 }
 
-on_both_engines!(calls_at_the_same_time_are_answered_each_for_itself, tenants_in_one_transaction_do_not_meet);
+// Behaviour 29: nobody is told of a claim that the store does not have.
+async fn a_batch_that_loses_to_another_transaction_tells_of_no_claim(db: TestDb) {
+    const TAKE_WORKSPACE: &str = "UPDATE workspace_sync SET offered = offered WHERE workspace_id = $1";
+    const TAKE_EVENT: &str = "UPDATE liaison_configuration_events SET offered = offered WHERE id = $1";
+    const WAITING: &str = "SELECT CAST(COUNT(*) AS BIGINT) AS value FROM pg_stat_activity \
+         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let (fleet, events, reach) = laid_out(db).await;
+    // The lease of one runs out, so that it is not simply pending: its claim comes last and takes more locks.
+    fleet.hold(1, events[1], "dead").await;
+    fleet.advance(31);
+    let mut other = fleet.db().begin().await.unwrap();
+    query(TAKE_WORKSPACE).bind(fleet.workspaces[1]).execute(&mut other).await.unwrap();
+    let asked = [events[0], events[1]];
+    let claims = batch::acknowledge(fleet.db(), &reach, &asked, "worker", LEASE_DEFAULT);
+    let meeting = async {
+        // On SQLite the batch waits to begin, and nothing can be lost.
+        while fleet.db().engine() == Engine::Postgres
+            && query(WAITING).value::<i64>(fleet.db()).await.unwrap() == Some(0)
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Each has now what the other one wants, and PostgreSQL ends one of them.
+        if query(TAKE_EVENT).bind(events[0]).execute(&mut other).await.is_ok() {
+            other.commit_unaudited("test").await.unwrap();
+        }
+    };
+    let (claims, ()) = tokio::join!(claims, meeting);
+    match claims {
+        Ok(claims) => {
+            for (event, claim) in asked.into_iter().zip(claims) {
+                let Ok(Claimed::Held(claim)) = claim else { panic!("{event}: {claim:?}") };
+                assert_eq!(fleet.event(event).await.claim_token, Some(claim.token));
+            }
+        }
+        Err(fault) => {
+            assert_eq!((fleet.db().engine(), fault.reason()), (Engine::Postgres, "CONCURRENT_CHANGE"));
+            assert_eq!(fleet.event(events[0]).await.claim_token, None);
+        }
+    }
+}
+
+on_both_engines!(
+    calls_at_the_same_time_are_answered_each_for_itself,
+    tenants_in_one_transaction_do_not_meet,
+    a_batch_that_loses_to_another_transaction_tells_of_no_claim,
+);

@@ -16,6 +16,9 @@ pub enum StorageError {
     /// The engine gave up on the transaction so that another one could go on; it may be retried.
     #[error("the transaction lost against another one")]
     Serialization(#[source] sqlx::Error),
+    /// A statement of the transaction failed earlier, so that it cannot be committed: a defect of whoever tries.
+    #[error("a transaction was to be committed after one of its statements had failed")]
+    Broken,
     /// The database cannot be reached or is busy.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),

@@ -21,9 +21,11 @@ enum Inner {
     Postgres(Transaction<'static, Postgres>),
 }
 
-/// A write transaction. Dropping it rolls back.
+/// A write transaction. Dropping it rolls back, and once a statement failed nothing else can come of it.
 pub struct Tx {
     inner: Inner,
+    /// Whether a statement failed.
+    is_broken: bool,
     db: Db,
     /// Its number in the journal.
     number: u64,
@@ -51,7 +53,15 @@ impl Tx {
         };
         let inner = db.noted(inner.map_err(StorageError::from))?;
         let number = db.journal().begin();
-        Ok(Self { inner, db, number, now: None, changed: Vec::new(), observations: Vec::new() })
+        Ok(Self {
+            inner,
+            is_broken: false,
+            db,
+            number,
+            now: None,
+            changed: Vec::new(),
+            observations: Vec::new(),
+        })
     }
 
     /// The instruments of the database handle.
@@ -66,6 +76,11 @@ impl Tx {
 
     pub(crate) fn engine(&self) -> Engine {
         self.db.engine()
+    }
+
+    /// Whether a statement failed, so that the transaction cannot be committed.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     /// The time of this transaction, the only one that is ever stored: the database's clock, read once.
@@ -108,6 +123,10 @@ impl Tx {
     }
 
     async fn finish(self) -> Result<(), StorageError> {
+        // PostgreSQL answers the commit of a broken transaction by rolling it back, and calls that a success.
+        if self.is_broken {
+            return Err(StorageError::Broken);
+        }
         let committed = match self.inner {
             Inner::Sqlite(tx) => tx.commit().await,
             Inner::Postgres(tx) => tx.commit().await,
@@ -124,6 +143,18 @@ impl Tx {
     }
 
     pub(crate) async fn execute(&mut self, query: Query) -> Result<u64, StorageError> {
+        let outcome = self.try_execute(query).await;
+        self.is_broken |= outcome.is_err();
+        outcome
+    }
+
+    pub(crate) async fn fetch(&mut self, query: Query) -> Result<Vec<Row>, StorageError> {
+        let outcome = self.try_fetch(query).await;
+        self.is_broken |= outcome.is_err();
+        outcome
+    }
+
+    async fn try_execute(&mut self, query: Query) -> Result<u64, StorageError> {
         self.telemetry().metrics().database.statement();
         self.db.journal().note(Some(self.number), &query);
         Ok(match &mut self.inner {
@@ -136,7 +167,7 @@ impl Tx {
         })
     }
 
-    pub(crate) async fn fetch(&mut self, query: Query) -> Result<Vec<Row>, StorageError> {
+    async fn try_fetch(&mut self, query: Query) -> Result<Vec<Row>, StorageError> {
         self.telemetry().metrics().database.statement();
         self.db.journal().note(Some(self.number), &query);
         Ok(match &mut self.inner {

@@ -20,6 +20,7 @@ on_both_engines!(
     the_clock_is_the_databases_and_moves_for_tests,
     concurrent_increments_are_all_kept,
     errors_have_kinds,
+    a_failed_statement_ends_its_transaction,
     idempotency_records_expire,
     values_come_back_as_they_went,
     commits_wake_who_waits,
@@ -144,6 +145,27 @@ async fn errors_have_kinds(test: TestDb) {
     let fault = agentrouter_kernel::Fault::from(wrong);
     assert_eq!(fault.kind(), FaultKind::Internal);
     assert!(!fault.message().contains("nowhere"), "no SQL leaves: {}", fault.message());
+}
+
+// Behaviour 29: nobody is told that something is stored which is not.
+async fn a_failed_statement_ends_its_transaction(test: TestDb) {
+    const INSERT: &str = "INSERT INTO customer_sequences (customer_id, head) VALUES ($1, 0)";
+    const RENAME: &str = "UPDATE customers SET display_name = 'changed' WHERE id = $1";
+    let customer = test.customer("acme").await;
+    for fails_first in [false, true] {
+        let mut tx = test.db.begin().await.unwrap();
+        if !fails_first {
+            query(RENAME).bind(customer).execute(&mut tx).await.unwrap();
+        }
+        assert!(!tx.is_broken());
+        query(INSERT).bind(customer).execute(&mut tx).await.unwrap_err();
+        assert!(tx.is_broken());
+        let refused = tx.commit_unaudited("test").await;
+        assert!(matches!(refused, Err(StorageError::Broken)), "{refused:?}");
+        let name: Option<String> =
+            query("SELECT display_name AS value FROM customers").value(&test.db).await.unwrap();
+        assert_eq!(name.as_deref(), Some("acme"));
+    }
 }
 
 async fn idempotency_records_expire(test: TestDb) {
