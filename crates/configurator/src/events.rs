@@ -247,7 +247,8 @@ pub(crate) fn completion(
         }
     } else {
         Outcome::Failed {
-            message: request.error_message,
+            // What a data plane said is kept as well as it can be: no text may have this character.
+            message: request.error_message.replace('\0', " "),
             permanent: request.permanent,
             running: (request.applied_version > 0).then_some(request.applied_version),
         }

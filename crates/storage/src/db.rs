@@ -14,6 +14,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::task::TaskTracker;
 
 use crate::error::StorageError;
 use crate::journal::{Journal, Statement};
@@ -106,6 +107,8 @@ struct Inner {
     /// The file of an embedded database.
     path: Option<PathBuf>,
     held: tokio::sync::Mutex<Option<Held>>,
+    /// What goes on without the call that began it.
+    tasks: TaskTracker,
 }
 
 impl fmt::Debug for Db {
@@ -193,6 +196,7 @@ impl Db {
             max_connections: limits.max_connections,
             path,
             held: tokio::sync::Mutex::new(None),
+            tasks: TaskTracker::new(),
         })))
     }
 
@@ -274,6 +278,8 @@ impl Db {
 
     /// Closes all connections, after the running statements, and gives up the mark of being in use.
     pub async fn close(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
         self.0.held.lock().await.take();
         match &self.0.pool {
             Pool::Sqlite { read, write } => {
@@ -286,6 +292,10 @@ impl Db {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.0.pool
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
     }
 
     pub(crate) fn path(&self) -> Option<&Path> {
@@ -310,6 +320,7 @@ impl Db {
     }
 
     async fn fetch(&self, query: Query) -> Result<Vec<Row>, StorageError> {
+        query.check()?;
         self.journal().note(None, &query);
         Ok(match &self.0.pool {
             Pool::Sqlite { read, .. } => query

@@ -22,6 +22,9 @@ pub enum StorageError {
     /// The database cannot be reached or is busy.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
+    /// A text has the character U+0000, which PostgreSQL does not store, so that neither engine is asked.
+    #[error("a text has the character U+0000")]
+    Nul,
     /// A stored value is not what it should be.
     #[error("stored data is corrupt: {0}")]
     Corrupt(String),
@@ -55,11 +58,12 @@ impl From<sqlx::Error> for StorageError {
                 match database.kind() {
                     ErrorKind::UniqueViolation => Self::Conflict(error),
                     ErrorKind::ForeignKeyViolation => Self::ForeignKey(error),
-                    // PostgreSQL: serialization failure and deadlock.
-                    _ if matches!(code, "40001" | "40P01") => Self::Serialization(error),
-                    // SQLite: busy and locked, with their extended codes. PostgreSQL: connection
+                    // PostgreSQL: serialization failure, deadlock, and a lock that was not to be had.
+                    _ if matches!(code, "40001" | "40P01" | "55P03") => Self::Serialization(error),
+                    // SQLite: busy and locked, with their extended codes. PostgreSQL: a statement that
+                    // took too long (57014), a session that slept in a transaction (25P03), connection
                     // exceptions (08), out of resources (53), shutting down or starting (57P).
-                    _ if matches!(code, "5" | "6" | "261" | "262" | "517" | "518")
+                    _ if matches!(code, "5" | "6" | "261" | "262" | "517" | "518" | "57014" | "25P03")
                         || code.starts_with("08")
                         || code.starts_with("53")
                         || code.starts_with("57P") =>
@@ -97,6 +101,11 @@ impl From<StorageError> for Fault {
                 Self::unavailable("the database is unavailable; retry", Duration::from_secs(1))
                     .with_source(error)
             }
+            StorageError::Nul => Self::new(
+                FaultKind::InvalidArgument,
+                "INVALID_FIELDS",
+                "a text has the character U+0000, which none may have",
+            ),
             other => Self::internal(other),
         }
     }

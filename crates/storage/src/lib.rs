@@ -25,6 +25,7 @@ mod notify;
 mod occupancy;
 mod query;
 mod row;
+mod to_the_end;
 mod tx;
 mod value;
 

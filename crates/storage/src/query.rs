@@ -80,6 +80,17 @@ impl Query {
         &self.values
     }
 
+    /// Refuses what only one of the engines could store.
+    pub(crate) fn check(&self) -> Result<(), StorageError> {
+        let has_nul = |text: &String| text.as_bytes().contains(&0);
+        let is_bad = self.values.iter().any(|value| match value {
+            Value::Text(text) => text.as_ref().is_some_and(has_nul),
+            Value::Texts(texts) => texts.iter().any(has_nul),
+            _ => false,
+        });
+        if is_bad { Err(StorageError::Nul) } else { Ok(()) }
+    }
+
     /// Runs the statement and returns how many rows it touched.
     pub async fn execute(self, tx: &mut Tx) -> Result<u64, StorageError> {
         tx.execute(self).await

@@ -7,13 +7,14 @@ use agentrouter_kernel::id::{Customer, Id};
 use agentrouter_kernel::{Principal, Timestamp};
 use agentrouter_telemetry::Telemetry;
 use agentrouter_telemetry::metrics::Wakeup;
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{Database, Postgres, SqlSafeStr as _, Sqlite, Transaction};
 
 use crate::audit::AuditEntry;
 use crate::db::{Db, Engine, Pool, SELECT_NOW};
 use crate::error::StorageError;
 use crate::query::{Query, query};
 use crate::row::Row;
+use crate::to_the_end::ToTheEnd;
 use crate::{audit, dialect};
 
 enum Inner {
@@ -42,14 +43,25 @@ impl fmt::Debug for Tx {
     }
 }
 
+/// Waits for a connection, which may be given up, and begins, which may not.
+async fn begin<D: Database>(
+    db: &Db,
+    pool: &sqlx::Pool<D>,
+    statement: &'static str,
+) -> Result<Transaction<'static, D>, sqlx::Error> {
+    let connection = pool.acquire().await?;
+    let begun = Transaction::begin(connection, Some(statement.into_sql_str()));
+    ToTheEnd::new(db.tasks().clone(), begun).await
+}
+
 impl Tx {
     /// Begins with this statement on PostgreSQL. On SQLite every transaction is a snapshot.
     pub(crate) async fn begin(db: Db, postgres: &'static str) -> Result<Self, StorageError> {
         db.telemetry().metrics().database.transactions.inc();
         let inner = match db.pool() {
             // Immediate: a transaction that reads before it writes cannot lose its turn half-way.
-            Pool::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Inner::Sqlite),
-            Pool::Postgres(pool) => pool.begin_with(postgres).await.map(Inner::Postgres),
+            Pool::Sqlite { write, .. } => begin(&db, write, "BEGIN IMMEDIATE").await.map(Inner::Sqlite),
+            Pool::Postgres(pool) => begin(&db, pool, postgres).await.map(Inner::Postgres),
         };
         let inner = db.noted(inner.map_err(StorageError::from))?;
         let number = db.journal().begin();
@@ -74,7 +86,8 @@ impl Tx {
         self.observations.push(Box::new(observe));
     }
 
-    pub(crate) fn engine(&self) -> Engine {
+    /// The engine behind it.
+    pub fn engine(&self) -> Engine {
         self.db.engine()
     }
 
@@ -127,6 +140,10 @@ impl Tx {
         if self.is_broken {
             return Err(StorageError::Broken);
         }
+        ToTheEnd::new(self.db.tasks().clone(), Box::pin(self.commit_and_tell())).await
+    }
+
+    async fn commit_and_tell(self) -> Result<(), StorageError> {
         let committed = match self.inner {
             Inner::Sqlite(tx) => tx.commit().await,
             Inner::Postgres(tx) => tx.commit().await,
@@ -155,6 +172,7 @@ impl Tx {
     }
 
     async fn try_execute(&mut self, query: Query) -> Result<u64, StorageError> {
+        query.check()?;
         self.telemetry().metrics().database.statement();
         self.db.journal().note(Some(self.number), &query);
         Ok(match &mut self.inner {
@@ -168,6 +186,7 @@ impl Tx {
     }
 
     async fn try_fetch(&mut self, query: Query) -> Result<Vec<Row>, StorageError> {
+        query.check()?;
         self.telemetry().metrics().database.statement();
         self.db.journal().note(Some(self.number), &query);
         Ok(match &mut self.inner {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use agentrouter_kernel::id::{Customer, Id};
 use agentrouter_kernel::{FaultKind, Timestamp};
 use agentrouter_storage::idempotency::{self, IdempotencyKey};
-use agentrouter_storage::{AuditEntry, CallOrigin, StorageError, audit, pulse, query};
+use agentrouter_storage::{AuditEntry, CallOrigin, Engine, StorageError, audit, pulse, query};
 use agentrouter_testkit::{TestDb, admin, on_both_engines};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -141,6 +141,28 @@ async fn errors_have_kinds(test: TestDb) {
     let missing = query(INSERT).bind(nobody).execute(&mut tx).await.unwrap_err();
     assert!(matches!(missing, StorageError::ForeignKey(_)), "{missing:?}");
     drop(tx);
+    // What only PostgreSQL would refuse is refused by both.
+    for (text, is_refused) in [("a\0b", true), ("ab", false)] {
+        let named = query("SELECT id AS value FROM customers WHERE slug = $1").bind(text);
+        let refused = named.value::<uuid::Uuid>(&test.db).await;
+        assert_eq!(matches!(refused, Err(StorageError::Nul)), is_refused, "{refused:?}");
+    }
+    let fault = agentrouter_kernel::Fault::from(StorageError::Nul);
+    assert_eq!(fault.kind(), FaultKind::InvalidArgument);
+    if test.db.engine() == Engine::Postgres {
+        for (limit, statement) in [
+            ("SET LOCAL statement_timeout = 20", "SELECT pg_sleep(10)"),
+            ("SET LOCAL idle_in_transaction_session_timeout = 20", ""),
+        ] {
+            let mut tx = test.db.begin().await.unwrap();
+            query(limit).execute(&mut tx).await.unwrap();
+            if statement.is_empty() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            let late = query(statement).execute(&mut tx).await.unwrap_err();
+            assert!(matches!(late, StorageError::Unavailable(_)), "{late:?}");
+        }
+    }
     let wrong = query("SELECT nothing FROM nowhere").value::<i64>(&test.db).await.unwrap_err();
     let fault = agentrouter_kernel::Fault::from(wrong);
     assert_eq!(fault.kind(), FaultKind::Internal);
