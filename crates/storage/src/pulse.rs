@@ -11,6 +11,7 @@ use agentrouter_kernel::Fault;
 use agentrouter_kernel::id::{Customer, Id};
 use agentrouter_telemetry::metrics::Wakeup;
 use sqlx::postgres::PgListener;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ use crate::value::Value;
 const CHANNEL: &str = "agentrouter_changes";
 /// Begins a notification, before the id of the process that sent it.
 const ORIGIN: &str = "from:";
+/// Stands in a notification for the ids of all customers.
+const ANYBODY: &str = "*";
 /// How long changes are collected before they are passed on.
 const COALESCE: Duration = Duration::from_millis(10);
 const SAFETY_POLL: Duration = Duration::from_secs(1);
@@ -33,9 +36,11 @@ const IDS_MAX: usize = 200;
 /// Passes wake-ups on until `shutdown`. Returns at once on SQLite, which one process has for itself.
 pub async fn run(db: &Db, shutdown: &CancellationToken) {
     let Pool::Postgres(pool) = db.pool() else { return };
+    // Kept while the database is away: who waits elsewhere hears of it late rather than never.
+    let mut outgoing = Outgoing { changes: db.notifier().outgoing(), waiting: Waiting::default() };
     while !shutdown.is_cancelled() {
         let outcome = match PgListener::connect_with(pool).await {
-            Ok(listener) => pass_on(db, listener, shutdown).await,
+            Ok(listener) => pass_on(db, listener, &mut outgoing, shutdown).await,
             Err(error) => Err(StorageError::from(error)),
         };
         if let Err(error) = outcome {
@@ -50,16 +55,45 @@ pub async fn run(db: &Db, shutdown: &CancellationToken) {
     }
 }
 
+/// Changes of this process on their way to the others.
+struct Outgoing {
+    changes: broadcast::Receiver<Id<Customer>>,
+    waiting: Waiting,
+}
+
+/// Whose changes are to be passed on.
+#[derive(Debug, Default, PartialEq)]
+struct Waiting {
+    customers: BTreeSet<Uuid>,
+    /// Anybody's: there were more than could be kept apart.
+    all: bool,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.customers.is_empty() && !self.all
+    }
+
+    /// What the next notification names, and all that is left after it.
+    fn next(&self) -> (String, Self) {
+        if self.all {
+            return (ANYBODY.to_owned(), Self::default());
+        }
+        let names: Vec<_> = self.customers.iter().take(IDS_MAX).map(|id| id.simple().to_string()).collect();
+        let rest = self.customers.iter().skip(IDS_MAX).copied().collect();
+        (names.join(","), Self { customers: rest, all: false })
+    }
+}
+
 async fn pass_on(
     db: &Db,
     mut listener: PgListener,
+    Outgoing { changes, waiting }: &mut Outgoing,
     shutdown: &CancellationToken,
 ) -> Result<(), StorageError> {
     const NOTIFY: &str = "SELECT pg_notify($1, $2)";
     listener.listen(CHANNEL).await?;
     let wakeups = &db.telemetry().metrics().wakeups;
-    let mut outgoing = db.notifier().outgoing();
-    let mut waiting = BTreeSet::new();
     let mut coalesce = tokio::time::interval(COALESCE);
     let mut safety = tokio::time::interval(SAFETY_POLL);
     coalesce.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -75,17 +109,16 @@ async fn pass_on(
                 // The connection was lost and is made anew; whatever was announced meanwhile is found now.
                 None => all(db, Wakeup::Reconnect),
             },
-            change = outgoing.recv() => match change {
-                Ok(customer) => { waiting.insert(customer.uuid()); }
-                Err(RecvError::Lagged(_)) => {}
+            change = changes.recv() => match change {
+                Ok(customer) => { waiting.customers.insert(customer.uuid()); }
+                Err(RecvError::Lagged(_)) => waiting.all = true,
                 Err(RecvError::Closed) => return Ok(()),
             },
             _ = coalesce.tick(), if !waiting.is_empty() => {
-                let ids: Vec<Uuid> = waiting.iter().copied().take(IDS_MAX).collect();
-                let payload = ids.iter().fold(origin.clone(), |text, id| format!("{text},{}", id.simple()));
-                db.read(query(NOTIFY).bind(CHANNEL).bind(payload)).await?;
+                let (names, rest) = waiting.next();
+                db.read(query(NOTIFY).bind(CHANNEL).bind(format!("{origin},{names}"))).await?;
                 wakeups.notifications.inc();
-                waiting.retain(|id| !ids.contains(id));
+                *waiting = rest;
             }
             _ = safety.tick() => look(db, &mut known).await?,
         }
@@ -144,8 +177,32 @@ fn hear(db: &Db, payload: &str, own_origin: &str) {
     if origin == own_origin {
         return;
     }
+    if ids == ANYBODY {
+        return all(db, Wakeup::Replica);
+    }
     for id in ids.split(',').filter_map(|text| Uuid::try_parse(text).ok()) {
         db.telemetry().metrics().wakeups.woken(Wakeup::Replica);
         db.notifier().announce_from_elsewhere(Id::<Customer>::from_uuid(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_changes_take_many_notifications_and_too_many_take_one() {
+        let customers: BTreeSet<_> = (0..450).map(Uuid::from_u128).collect();
+        let mut waiting = Waiting { customers: customers.clone(), all: false };
+        let (mut told, mut notifications) = (BTreeSet::new(), 0);
+        while !waiting.is_empty() {
+            let (names, rest) = waiting.next();
+            assert!(names.len() < 7900, "a payload has at most 8000 bytes");
+            told.extend(names.split(',').map(|name| Uuid::try_parse(name).expect("an id")));
+            (waiting, notifications) = (rest, notifications + 1);
+        }
+        assert_eq!((told, notifications), (customers.clone(), 3));
+        let overflown = Waiting { customers, all: true };
+        assert_eq!(overflown.next(), (ANYBODY.to_owned(), Waiting::default()));
     }
 }
