@@ -1,16 +1,30 @@
 //! When each workspace's worker last called, written in batches: a poll itself only reads.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use agentrouter_delivery::watch::renew_watched;
 use agentrouter_kernel::id::{Id, Workspace};
 use agentrouter_storage::{Db, Sql, StorageError, Value, query};
+
+/// How long after its last message a stream is taken for one that is read. Streams that are read say something every
+/// ten seconds.
+const READ_FOR: Duration = Duration::from_secs(25);
 
 /// Workspaces that called since the last flush, and workers that watch and keep what they hold.
 #[derive(Debug, Default)]
 pub struct Presence {
     called: Mutex<HashSet<Id<Workspace>>>,
-    watching: Mutex<HashSet<(Id<Workspace>, String)>>,
+    watching: Mutex<HashMap<Id<Workspace>, Vec<Watcher>>>,
+}
+
+/// A worker with open streams.
+#[derive(Debug)]
+struct Watcher {
+    worker: String,
+    streams: usize,
+    spoke_at: Instant,
 }
 
 impl Presence {
@@ -19,30 +33,57 @@ impl Presence {
         self.called.lock().unwrap_or_else(PoisonError::into_inner).insert(workspace);
     }
 
-    /// Notes that a worker watches: what it holds is renewed with the next flush.
+    /// Notes that a stream of a worker has begun. What the worker holds is renewed while one of its streams is open and
+    /// read.
+    pub(crate) fn begin_watch(&self, workspace: Id<Workspace>, worker: &str) {
+        let mut watching = self.watching();
+        let watchers = watching.entry(workspace).or_default();
+        match watchers.iter_mut().find(|watcher| watcher.worker == worker) {
+            Some(watcher) => watcher.streams += 1,
+            None => {
+                let worker = worker.to_owned();
+                watchers.push(Watcher { worker, streams: 1, spoke_at: Instant::now() });
+            }
+        }
+    }
+
+    /// Notes that a worker reads its stream.
     pub(crate) fn note_watcher(&self, workspace: Id<Workspace>, worker: &str) {
-        if !worker.is_empty() {
-            let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
-            watching.insert((workspace, worker.to_owned()));
+        let mut watching = self.watching();
+        let mut watchers = watching.get_mut(&workspace).into_iter().flatten();
+        if let Some(watcher) = watchers.find(|watcher| watcher.worker == worker) {
+            watcher.spoke_at = Instant::now();
         }
     }
 
-    /// Notes that a stream of a worker has ended. Where another one of it is open, that will tell of it again.
-    pub(crate) fn forget_watcher(&self, workspace: Id<Workspace>, worker: &str) {
-        if !worker.is_empty() {
-            let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
-            watching.remove(&(workspace, worker.to_owned()));
+    /// Notes that a stream of a worker has ended.
+    pub(crate) fn end_watch(&self, workspace: Id<Workspace>, worker: &str) {
+        let mut watching = self.watching();
+        let Some(watchers) = watching.get_mut(&workspace) else { return };
+        if let Some(watcher) = watchers.iter_mut().find(|watcher| watcher.worker == worker) {
+            watcher.streams = watcher.streams.saturating_sub(1);
+        }
+        watchers.retain(|watcher| watcher.streams > 0);
+        if watchers.is_empty() {
+            watching.remove(&workspace);
         }
     }
 
-    /// Writes what was noted, in a statement for all workspaces. What cannot be written is noted again, except for
-    /// renewals: a worker that still watches is noted again anyway.
+    fn is_watching(&self, workspace: Id<Workspace>, worker: &str) -> bool {
+        let watching = self.watching();
+        let mut watchers = watching.get(&workspace).into_iter().flatten();
+        watchers.any(|watcher| watcher.worker == worker && watcher.spoke_at.elapsed() < READ_FOR)
+    }
+
+    fn watching(&self) -> MutexGuard<'_, HashMap<Id<Workspace>, Vec<Watcher>>> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what was noted, in a statement for all workspaces. What cannot be written is noted again. To be called
+    /// once a second.
     pub async fn flush(&self, db: &Db) -> Result<(), StorageError> {
-        let watching = std::mem::take(&mut *self.watching.lock().unwrap_or_else(PoisonError::into_inner));
-        if !watching.is_empty() {
-            let mut watching: Vec<_> = watching.into_iter().collect();
-            watching.sort();
-            agentrouter_delivery::watch::renew_watched(db, &watching).await?;
+        if !self.watching().is_empty() {
+            renew_watched(db, |workspace, worker| self.is_watching(workspace, worker)).await?;
         }
         let seen = std::mem::take(&mut *self.called.lock().unwrap_or_else(PoisonError::into_inner));
         if seen.is_empty() {

@@ -89,27 +89,33 @@ impl Offers {
     ) -> Result<i64, StorageError> {
         let is_old = self.read_at.is_none_or(|read_at| read_at.elapsed() > OFFERS_KEPT);
         if is_old || self.as_of.is_none_or(|as_of| as_of < now) {
-            // Not news that come while it reads.
-            (self.as_of, self.read_at) = (Some(now), Some(Instant::now()));
-            self.read(db, customer, watches).await.inspect_err(|_| self.as_of = None)?;
+            let read_at = Instant::now();
+            (self.offered, self.together) = self.read(db, customer, watches).await?;
+            // Once it is done: the stream that asks may end before that, and the others would wait for its answer. And
+            // not news that came while it read.
+            (self.as_of, self.read_at) = (Some(now), Some(read_at));
         }
         Ok(self.offered.get(&workspace).copied().unwrap_or_default())
     }
 
-    async fn read(&mut self, db: &Db, customer: Id<Customer>, watches: usize) -> Result<(), StorageError> {
+    async fn read(
+        &self,
+        db: &Db,
+        customer: Id<Customer>,
+        watches: usize,
+    ) -> Result<(HashMap<Id<Workspace>, i64>, Together), StorageError> {
         let offered = watch::offered_to_all(db, customer).await?;
-        let before = std::mem::replace(&mut self.offered, offered);
-        let moved: Vec<_> = before
-            .into_iter()
-            .filter(|(workspace, before)| self.offered.get(workspace).is_some_and(|now| now > before))
+        let moved: Vec<_> = self
+            .offered
+            .iter()
+            .filter(|(workspace, before)| offered.get(workspace).is_some_and(|now| now > before))
+            .map(|(workspace, before)| (*workspace, *before))
             .collect();
         // Where most of them are watched at another replica, or not at all, it would be read for nobody.
         let is_worthwhile = moved.len() >= TOGETHER_MIN && moved.len() / 4 <= watches;
-        self.together = Together::default();
-        if is_worthwhile {
-            self.together = Together::read(db, customer, moved).await?;
-        }
-        Ok(())
+        let together =
+            if is_worthwhile { Together::read(db, customer, moved).await? } else { Together::default() };
+        Ok((offered, together))
     }
 }
 
@@ -182,17 +188,26 @@ pub(crate) async fn start(
         has_more: true,
         ended: false,
     };
+    if stream.keeps_claims() {
+        stream.presence.begin_watch(stream.workspace, &stream.worker);
+    }
     Ok(stream::unfold(stream, Stream::next).boxed())
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // A worker that went away would else be taken for one that still reads, until the next flush.
-        self.presence.forget_watcher(self.workspace, &self.worker);
+        if self.keeps_claims() {
+            self.presence.end_watch(self.workspace, &self.worker);
+        }
     }
 }
 
 impl Stream {
+    /// Whether what its worker holds is renewed while it watches.
+    fn keeps_claims(&self) -> bool {
+        self.is_worker && !self.worker.is_empty()
+    }
+
     /// The next message, and the stream behind it. An error is the last one.
     async fn next(mut self) -> Option<(Result<pb::WatchPendingEventsResponse, Status>, Self)> {
         if self.ended {
@@ -340,4 +355,29 @@ async fn open_cursor(
         })
         .collect();
     Ok(Position { offered: *offered, position: *position, event: Uuid::from_u128(*event), held_back })
+}
+
+#[cfg(test)]
+mod tests {
+    use agentrouter_storage::query;
+    use agentrouter_testkit::{TestDb, on_both_engines};
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    on_both_engines!(a_stream_that_ends_while_it_asks_takes_no_news_with_it);
+
+    // Behaviour 38: streams that share what is read do not depend on each other.
+    async fn a_stream_that_ends_while_it_asks_takes_no_news_with_it(test: TestDb) {
+        const OFFER: &str = "UPDATE workspace_sync SET offered = offered + 1 WHERE workspace_id = $1";
+        let customer = test.customer("acme").await;
+        let workspace = test.workspace(customer, "ws-0").await;
+        let mut offers = Offers::default();
+        let before = offers.get(&test.db, customer, workspace, 1, 2).await.unwrap();
+        let mut tx = test.db.begin().await.unwrap();
+        query(OFFER).bind(workspace).execute(&mut tx).await.unwrap();
+        tx.commit_unaudited("test").await.unwrap();
+        assert!(offers.get(&test.db, customer, workspace, 2, 2).now_or_never().is_none());
+        assert_eq!(offers.get(&test.db, customer, workspace, 2, 2).await.unwrap(), before + 1);
+    }
 }

@@ -25,6 +25,7 @@ on_both_engines!(
     cursors_expire_and_belong_to_their_workspace,
     a_watch_is_of_one_workspace,
     a_watching_worker_keeps_what_it_holds,
+    what_is_held_does_not_hang_on_heartbeats,
     shutdown_ends_a_watch_with_a_hint,
     many_watches_of_one_customer,
 );
@@ -252,6 +253,24 @@ async fn a_watching_worker_keeps_what_it_holds(db: TestDb) {
     fleet.presence.flush(&fleet.test.db).await.unwrap();
     fleet.test.db.advance_clock(Duration::from_secs(11));
     assert!(fleet.claim("edge", &event, "other").await.success);
+}
+
+// Behaviour 8: what is held is kept between two heartbeats, and for as long as one of the worker's streams is open.
+async fn what_is_held_does_not_hang_on_heartbeats(db: TestDb) {
+    let fleet = Fleet::new(db, &["edge"]).await;
+    let event = fleet.change(1).await.event_ids[0].clone();
+    let message = pb::WatchPendingEventsRequest { worker_id: "slow".into(), ..Default::default() };
+    let mut stream = watch(&fleet, &fleet.worker("edge"), message.clone()).await.unwrap();
+    news(&mut stream).await;
+    // A connection that was lost is noticed late, when the worker has come back already.
+    drop(watch(&fleet, &fleet.worker("edge"), message).await.unwrap());
+    fleet.claim("edge", &event, "slow").await;
+    for _ in 0..4 {
+        fleet.test.db.advance_clock(Duration::from_secs(20));
+        fleet.presence.flush(&fleet.test.db).await.unwrap();
+        let other = fleet.claim("edge", &event, "other").await;
+        assert_eq!((other.success, other.holder.as_str()), (false, "slow"));
+    }
 }
 
 async fn shutdown_ends_a_watch_with_a_hint(db: TestDb) {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::claim::{Claim, Claimed, Reach, acknowledge_in, micros, random_token};
 use crate::complete::{Completion, Ended, Outcome, complete_in, follow_up};
+use crate::layout::hold_workspaces;
 use crate::observe;
 
 /// The most events of one batch.
@@ -93,6 +94,9 @@ pub async fn complete(
 /// [`complete`] for reports of several callers.
 pub(crate) async fn complete_all(db: &Db, reports: &[Report]) -> Result<Vec<Result<bool, Fault>>, Fault> {
     let mut tx = db.begin().await?;
+    let has_failed = |report: &&Report| matches!(report.completion.outcome, Outcome::Failed { .. });
+    let failed: Vec<_> = reports.iter().filter(has_failed).map(|report| report.completion.event).collect();
+    hold_workspaces(&mut tx, &failed).await?;
     let ended = end(&mut tx, reports).await?;
     record_applied(&mut tx, reports, &ended).await?;
     let mut first: HashSet<Id<Event>> = HashSet::new();

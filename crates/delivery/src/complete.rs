@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::ATTEMPTS_MAX;
 use crate::claim::Reach;
 use crate::event::{EventRow, timestamp};
+use crate::layout::hold_workspaces;
 use crate::observe;
 use crate::poll;
 use crate::settle::withhold;
@@ -148,6 +149,9 @@ pub async fn complete(db: &Db, reach: &Reach, completion: &Completion) -> Result
 /// # Errors
 /// Those of [`complete`].
 pub async fn complete_in(tx: &mut Tx, reach: &Reach, completion: &Completion) -> Result<bool, Fault> {
+    if matches!(completion.outcome, Outcome::Failed { .. }) {
+        hold_workspaces(tx, &[completion.event]).await?;
+    }
     let Some(ended) = end(tx, reach, completion).await? else {
         return explain(tx, reach, completion).await;
     };

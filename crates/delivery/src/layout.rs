@@ -121,17 +121,37 @@ pub async fn lay_out_workspace(
     lay_out(tx, customer, &behind).await
 }
 
+/// The live workspaces of a customer to which something is to be laid out.
+macro_rules! behind {
+    () => {
+        "SELECT s.workspace_id FROM workspace_sync s JOIN workspaces w ON w.id = s.workspace_id \
+         WHERE s.customer_id = $1 AND w.deleted_at IS NULL \
+         AND s.position < (SELECT MAX(c.broadcast_position) + CASE MAX(c.broadcast_position) WHEN 0 THEN 1 ELSE 0 END \
+             FROM liaison_configurations c WHERE c.customer_id = $1) \
+         ORDER BY s.workspace_id LIMIT $2"
+    };
+}
+
 /// Lays out what was offered to all live workspaces of a customer, `limit` workspaces at a time. Returns
 /// whether there may be more.
 pub async fn lay_out_customer(tx: &mut Tx, customer: Id<Customer>, limit: i64) -> Result<bool, StorageError> {
-    const TAKE: &str = "UPDATE workspace_sync SET offered = offered + 1 WHERE workspace_id IN (\
-             SELECT s.workspace_id FROM workspace_sync s JOIN workspaces w ON w.id = s.workspace_id \
-             WHERE s.customer_id = $1 AND w.deleted_at IS NULL \
-             AND s.position < (SELECT MAX(c.broadcast_position) + CASE MAX(c.broadcast_position) WHEN 0 THEN 1 ELSE 0 END \
-                 FROM liaison_configurations c WHERE c.customer_id = $1) \
-             ORDER BY s.workspace_id LIMIT $2) \
-         RETURNING workspace_id, position, \
-             (SELECT number FROM workspaces w WHERE w.id = workspace_sync.workspace_id) AS number";
+    // Rows are locked in one order, and those that another process has laid out meanwhile are passed over.
+    const TAKE: Sql = Sql::Each {
+        sqlite: concat!(
+            "UPDATE workspace_sync SET offered = offered + 1 WHERE workspace_id IN (",
+            behind!(),
+            ") RETURNING workspace_id, position, \
+                 (SELECT number FROM workspaces w WHERE w.id = workspace_sync.workspace_id) AS number"
+        ),
+        postgres: concat!(
+            "WITH behind AS MATERIALIZED (",
+            behind!(),
+            " FOR UPDATE OF s) UPDATE workspace_sync SET offered = offered + 1 FROM behind \
+             WHERE workspace_sync.workspace_id = behind.workspace_id \
+             RETURNING workspace_sync.workspace_id, position, \
+                 (SELECT number FROM workspaces w WHERE w.id = workspace_sync.workspace_id) AS number"
+        ),
+    };
     let behind: Vec<Behind> = query(TAKE).bind(customer).bind(limit).all(&mut *tx).await?;
     lay_out(tx, customer, &behind).await?;
     Ok(i64::try_from(behind.len()).unwrap_or(i64::MAX) >= limit)
@@ -184,6 +204,26 @@ pub(crate) async fn next_offer(tx: &mut Tx, workspace: Id<Workspace>) -> Result<
     .value(tx)
     .await?
     .ok_or_else(|| StorageError::Corrupt("a workspace has no position".to_owned()))
+}
+
+/// Takes the locks of the workspaces of some events, as [`next_offer`] does, and offers nothing. Whoever decides by what
+/// there is of newer events, and leaves an event open, takes them first: what is laid out at the same time would not
+/// see that event, nor be seen.
+pub(crate) async fn hold_workspaces(tx: &mut Tx, events: &[Id<Event>]) -> Result<(), StorageError> {
+    // SQLite has one writer, which this transaction is.
+    const HOLD: Sql = Sql::Each {
+        sqlite: "SELECT y.position AS value FROM workspace_sync y WHERE y.workspace_id IN \
+                 (SELECT e.workspace_id FROM liaison_configuration_events e WHERE e.id IN (SELECT unhex(value) FROM json_each($1))) \
+             ORDER BY y.workspace_id",
+        postgres: "SELECT y.position AS value FROM workspace_sync y WHERE y.workspace_id IN \
+                 (SELECT e.workspace_id FROM liaison_configuration_events e WHERE e.id = ANY($1)) \
+             ORDER BY y.workspace_id FOR UPDATE",
+    };
+    if !events.is_empty() {
+        let events = events.iter().map(|event| event.uuid()).collect();
+        query(HOLD).bind(Value::Uuids(events)).values::<i64>(tx).await?;
+    }
+    Ok(())
 }
 
 /// Delivers the newest versions to certain workspaces now.
@@ -297,7 +337,8 @@ async fn write(
             deliveries_sqlite!(),
             " JOIN liaison_configurations c ON c.id = d.configuration_id \
              JOIN liaison_configuration_versions v ON v.configuration_id = c.id AND v.version = d.version \
-             JOIN workspace_sync y ON y.workspace_id = d.workspace_id WHERE TRUE \
+             JOIN workspace_sync y ON y.workspace_id = d.workspace_id \
+             JOIN workspaces w ON w.id = d.workspace_id AND w.deleted_at IS NULL WHERE TRUE \
              ON CONFLICT (id) DO NOTHING"
         ),
         postgres: concat!(
@@ -311,12 +352,15 @@ async fn write(
             " JOIN liaison_configurations c ON c.id = d.configuration_id \
              JOIN liaison_configuration_versions v ON v.configuration_id = c.id AND v.version = d.version \
              JOIN workspace_sync y ON y.workspace_id = d.workspace_id \
+             JOIN workspaces w ON w.id = d.workspace_id AND w.deleted_at IS NULL \
              ON CONFLICT (id) DO NOTHING"
         ),
     };
     if deliveries.is_empty() {
         return Ok(());
     }
+    // A workspace that was taken out of service before this had its lock gets nothing, which only a statement that
+    // begins after that can see.
     let rows: serde_json::Value = deliveries.iter().map(Delivery::to_json).collect();
     let rows = rows.to_string();
     let superseded = query(SUPERSEDE).bind(&rows).execute(tx).await?;

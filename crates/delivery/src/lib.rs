@@ -59,7 +59,7 @@ pub use version::{Audience, Triggered, delete_slots, delete_user_slots, put, reg
 
 use agentrouter_kernel::Fault;
 use agentrouter_kernel::id::{Customer, Id, Workspace};
-use agentrouter_storage::{Tx, query};
+use agentrouter_storage::{Sql, Tx, query};
 
 /// How often an event is tried before its slot is stuck in a workspace.
 pub const ATTEMPTS_MAX: i64 = 5;
@@ -85,7 +85,15 @@ async fn retire(tx: &mut Tx, customer: Id<Customer>, workspace: Option<Id<Worksp
              is_open = FALSE, stuck = FALSE, due_at = NULL, completed_at = COALESCE(completed_at, :now) \
          WHERE workspace_id IN (SELECT id FROM workspaces WHERE customer_id = $1 AND id = COALESCE($2, id)) \
          AND is_open = TRUE";
+    const HOLD: Sql = Sql::Each {
+        sqlite: "SELECT position AS value FROM workspace_sync \
+             WHERE customer_id = $1 AND workspace_id = COALESCE($2, workspace_id) ORDER BY workspace_id",
+        postgres: "SELECT position AS value FROM workspace_sync \
+             WHERE customer_id = $1 AND workspace_id = COALESCE($2, workspace_id) ORDER BY workspace_id FOR UPDATE",
+    };
     upgrade::lock_starts(tx, customer).await?;
+    // Who is laying events out has the lock of the workspace; who comes after this finds it out of service.
+    query(HOLD).bind(customer).bind(workspace).values::<i64>(&mut *tx).await?;
     query(RETIRE).bind(customer).bind(workspace).execute(tx).await?;
     upgrade::retire(tx, customer, workspace).await?;
     tx.announce(customer);

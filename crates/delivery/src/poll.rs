@@ -58,7 +58,7 @@ pub async fn pending_of_customer(
     limit: i64,
 ) -> Result<Vec<EventRow>, StorageError> {
     const PENDING: &str = select_events!(
-        "WHERE e.customer_id = $1 AND e.is_open = TRUE AND e.status = 'pending' \
+        "WHERE e.customer_id = $1 AND w.deleted_at IS NULL AND e.is_open = TRUE AND e.status = 'pending' \
          AND NOT EXISTS (SELECT 1 FROM liaison_configuration_events o WHERE o.workspace_id = e.workspace_id \
              AND o.configuration_id = e.configuration_id AND o.status = 'acknowledged') \
          ORDER BY e.position, e.id LIMIT $2"

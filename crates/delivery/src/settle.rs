@@ -37,7 +37,10 @@ pub async fn settle_workspace(tx: &mut Tx, workspace: Id<Workspace>) -> Result<u
              (SELECT n.id FROM liaison_configuration_events n WHERE n.workspace_id = e.workspace_id \
               AND n.configuration_id = e.configuration_id AND n.status = 'acknowledged' AND n.id <> e.id), \
              (SELECT s.applied_event_id FROM workspace_slots s WHERE s.workspace_id = e.workspace_id \
-              AND s.configuration_id = e.configuration_id AND s.applied_version > e.version)) AS newer \
+              AND s.configuration_id = e.configuration_id AND s.applied_version > e.version), \
+             (SELECT n.id FROM liaison_configuration_events n WHERE n.workspace_id = e.workspace_id \
+              AND n.configuration_id = e.configuration_id AND n.status = 'failed' AND n.is_open = TRUE \
+              AND n.version > e.version ORDER BY n.version DESC LIMIT 1)) AS newer \
          FROM liaison_configuration_events e \
          WHERE e.workspace_id = $1 AND e.is_open = TRUE AND e.stuck = FALSE AND e.due_at <= :now \
          AND e.status IN ('acknowledged', 'failed')";
@@ -53,11 +56,12 @@ pub async fn settle_workspace(tx: &mut Tx, workspace: Id<Workspace>) -> Result<u
     const OVERTAKE: &str = "UPDATE liaison_configuration_events SET is_open = FALSE, due_at = NULL, superseded_by = $2 \
          WHERE id = $1 AND is_open = TRUE AND status = 'failed' AND stuck = FALSE AND due_at <= :now";
     let mut changed = 0;
-    let due: Vec<DueEvent> = query(DUE).bind(workspace).all(&mut *tx).await?;
-    if due.is_empty() {
+    if query(DUE).bind(workspace).all::<DueEvent>(&mut *tx).await?.is_empty() {
         return Ok(0);
     }
     let offered = next_offer(tx, workspace).await?;
+    // Again, now that nobody else writes events of the workspace: a newer version may have come in between.
+    let due: Vec<DueEvent> = query(DUE).bind(workspace).all(&mut *tx).await?;
     let now = tx.now().await?;
     let mut instructions = Vec::new();
     for event in due {
@@ -121,10 +125,22 @@ pub async fn settle_due(db: &Db, limit: i64) -> Result<u64, StorageError> {
     let due: Vec<Due> = query(DUE).bind(limit).all(db).await?;
     let mut changed = 0;
     for workspace in &due {
-        let mut tx = db.begin().await?;
-        changed += settle_workspace(&mut tx, workspace.workspace_id).await?;
-        tx.announce(workspace.customer_id);
-        tx.commit_unaudited("the event rows tell").await?;
+        match settle_one(db, workspace).await {
+            Ok(settled) => changed += settled,
+            Err(error @ StorageError::Unavailable(_)) => return Err(error),
+            // The others are not made to wait for one.
+            Err(error) => {
+                tracing::error!(%error, workspace = %workspace.workspace_id, "a workspace could not be settled");
+            }
+        }
     }
+    Ok(changed)
+}
+
+async fn settle_one(db: &Db, due: &Due) -> Result<u64, StorageError> {
+    let mut tx = db.begin().await?;
+    let changed = settle_workspace(&mut tx, due.workspace_id).await?;
+    tx.announce(due.customer_id);
+    tx.commit_unaudited("the event rows tell").await?;
     Ok(changed)
 }

@@ -6,6 +6,7 @@
 //! can be claimed.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use agentrouter_kernel::id::{Customer, Event, Id, Workspace};
 use agentrouter_storage::{Db, FromRow, Row, Sql, StorageError, Value, query, row};
@@ -233,31 +234,51 @@ pub async fn offered_to_all(
     Ok(rows.into_iter().map(|row| (row.workspace_id, row.offered)).collect())
 }
 
-/// Renews the claims that workers hold while they watch: `(workspace, worker)` pairs. Returns how many there were.
+row! {
+    struct Waning {
+        id: Id<Event>,
+        workspace_id: Id<Workspace>,
+        worker_id: String,
+        claim_token: Uuid,
+    }
+}
+
+/// The part of its lease that a claim has left when it is renewed is a half, and at least this.
+const RENEWED_BEFORE: Duration = Duration::from_secs(3);
+
+/// Renews the claims of workers of which `is_watching` holds, once half of their lease is over. Returns how many there
+/// were. To be called once a second: then leases of two seconds and more hold.
 ///
-/// One statement for all of them. Only claims that are still good are renewed, for the time they were made for.
-pub async fn renew_watched(db: &Db, watched: &[(Id<Workspace>, String)]) -> Result<u64, StorageError> {
+/// Only claims that are still good are renewed, for the time they were made for.
+pub async fn renew_watched(
+    db: &Db,
+    is_watching: impl Fn(Id<Workspace>, &str) -> bool,
+) -> Result<u64, StorageError> {
+    const WANING: &str = "SELECT id, workspace_id, worker_id, claim_token FROM liaison_configuration_events \
+         WHERE due_at IS NOT NULL AND due_at > :now AND status = 'acknowledged' AND worker_id <> '' \
+         AND due_at <= :now + CASE WHEN lease_micros > 2 * CAST($1 AS BIGINT) \
+             THEN lease_micros / 2 ELSE CAST($1 AS BIGINT) END";
+    // Rows are locked in the order of their ids, as batches do it.
     const RENEW: Sql = Sql::Each {
         sqlite: "UPDATE liaison_configuration_events SET due_at = :now + lease_micros \
-             FROM (SELECT unhex(value ->> 0) AS workspace_id, value ->> 1 AS worker_id FROM json_each($1)) AS d \
-             WHERE liaison_configuration_events.workspace_id = d.workspace_id \
-             AND liaison_configuration_events.worker_id = d.worker_id AND status = 'acknowledged' AND due_at > :now",
-        postgres: "UPDATE liaison_configuration_events SET due_at = :now + lease_micros \
-             FROM (SELECT CAST(value ->> 0 AS uuid) AS workspace_id, value ->> 1 AS worker_id \
-                 FROM jsonb_array_elements(CAST($1 AS jsonb))) AS d \
-             WHERE liaison_configuration_events.workspace_id = d.workspace_id \
-             AND liaison_configuration_events.worker_id = d.worker_id AND status = 'acknowledged' AND due_at > :now",
+             WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND claim_token IN (SELECT unhex(value) FROM json_each($2)) \
+             AND status = 'acknowledged' AND due_at > :now",
+        postgres: "WITH held AS MATERIALIZED (SELECT id FROM liaison_configuration_events WHERE id = ANY($1) \
+                 ORDER BY id FOR UPDATE) \
+             UPDATE liaison_configuration_events SET due_at = :now + lease_micros FROM held \
+             WHERE liaison_configuration_events.id = held.id AND claim_token = ANY($2) \
+             AND status = 'acknowledged' AND due_at > :now",
     };
-    let pairs: serde_json::Value = watched
-        .iter()
-        .filter(|(_, worker)| !worker.is_empty())
-        .map(|(workspace, worker)| serde_json::json!([workspace.uuid().simple().to_string(), worker]))
-        .collect();
-    if pairs.as_array().is_none_or(Vec::is_empty) {
+    let before = i64::try_from(RENEWED_BEFORE.as_micros()).unwrap_or(i64::MAX);
+    let waning: Vec<Waning> = query(WANING).bind(before).all(db).await?;
+    let of_watching = waning.iter().filter(|claim| is_watching(claim.workspace_id, &claim.worker_id));
+    let (ids, tokens): (Vec<_>, Vec<_>) =
+        of_watching.map(|claim| (claim.id.uuid(), claim.claim_token)).unzip();
+    if ids.is_empty() {
         return Ok(0);
     }
     let mut tx = db.begin().await?;
-    let renewed = query(RENEW).bind(pairs.to_string()).execute(&mut tx).await?;
+    let renewed = query(RENEW).bind(Value::Uuids(ids)).bind(Value::Uuids(tokens)).execute(&mut tx).await?;
     tx.commit_unaudited("the event rows tell").await?;
     Ok(renewed)
 }

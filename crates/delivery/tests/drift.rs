@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
 
+#[expect(dead_code, reason = "each test file uses its part")]
 mod common;
 
 use agentrouter_api::configurator::{ConfigType, EventType};

@@ -7,7 +7,6 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use agentrouter_delivery::batch::{self, Ask, Report};
 use agentrouter_delivery::claim::{Claimed, LEASE_DEFAULT, Reach};
@@ -123,8 +122,6 @@ async fn tenants_in_one_transaction_do_not_meet(db: TestDb) {
 async fn a_batch_that_loses_to_another_transaction_tells_of_no_claim(db: TestDb) {
     const TAKE_WORKSPACE: &str = "UPDATE workspace_sync SET offered = offered WHERE workspace_id = $1";
     const TAKE_EVENT: &str = "UPDATE liaison_configuration_events SET offered = offered WHERE id = $1";
-    const WAITING: &str = "SELECT CAST(COUNT(*) AS BIGINT) AS value FROM pg_stat_activity \
-         WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let (fleet, events, reach) = laid_out(db).await;
     // The lease of one runs out, so that it is not simply pending: its claim comes last and takes more locks.
     fleet.hold(1, events[1], "dead").await;
@@ -135,11 +132,7 @@ async fn a_batch_that_loses_to_another_transaction_tells_of_no_claim(db: TestDb)
     let claims = batch::acknowledge(fleet.db(), &reach, &asked, "worker", LEASE_DEFAULT);
     let meeting = async {
         // On SQLite the batch waits to begin, and nothing can be lost.
-        while fleet.db().engine() == Engine::Postgres
-            && query(WAITING).value::<i64>(fleet.db()).await.unwrap() == Some(0)
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        common::until_awaited(&mut other).await;
         // Each has now what the other one wants, and PostgreSQL ends one of them.
         if query(TAKE_EVENT).bind(events[0]).execute(&mut other).await.is_ok() {
             other.commit_unaudited("test").await.unwrap();

@@ -15,11 +15,7 @@ use agentrouter_kernel::id::{Event, Id};
 use agentrouter_kernel::{Clock, SystemClock, Timestamp};
 use agentrouter_storage::{Db, Engine, Limits, query, row};
 use agentrouter_testkit::{TestDb, on_both_engines};
-use common::{Fleet, applied, failed};
-
-/// Whether somebody waits for this transaction. Not `pg_stat_activity`, which stands still inside one.
-const IS_AWAITED: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks \
-     WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))) AS value";
+use common::{Fleet, applied, failed, until_awaited};
 
 on_both_engines!(
     racing_triggers_leave_no_holes,
@@ -145,9 +141,7 @@ async fn what_is_laid_out_is_what_was_read() {
     let mut polls = tokio::task::JoinSet::new();
     let polling = Arc::clone(&fleet);
     polls.spawn(async move { polling.pending(0).await });
-    while query(IS_AWAITED).value(&mut tx).await.unwrap() != Some(true) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until_awaited(&mut tx).await;
     fleet.change(3).await;
     events.push(fleet.trigger().await.events[0]);
     tx.commit_unaudited("test").await.unwrap();
@@ -197,11 +191,7 @@ async fn a_rescue_never_undoes_a_completion(db: TestDb) {
             tx.commit_unaudited("test").await.unwrap();
             settled
         });
-        if fleet.db().engine() == Engine::Postgres {
-            while query(IS_AWAITED).value(&mut tx).await.unwrap() != Some(true) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
+        until_awaited(&mut tx).await;
         tx.commit_unaudited("test").await.unwrap();
         assert_eq!(rescues.join_next().await.unwrap().unwrap(), 0);
         let row = fleet.event(event).await;
