@@ -75,7 +75,7 @@ numbers! {
     handshakes: "limit-handshakes", "AGENTROUTER_LIMIT_HANDSHAKES", COUNT, 256, "TLS handshakes at once";
     handshake_seconds: "limit-handshake-seconds", "AGENTROUTER_LIMIT_HANDSHAKE_SECONDS", SECONDS, 10,
         "How long a TLS handshake may take";
-    head_seconds: "limit-head-seconds", "AGENTROUTER_LIMIT_HEAD_SECONDS", SECONDS, 30,
+    head_seconds: "limit-head-seconds", "AGENTROUTER_LIMIT_HEAD_SECONDS", SECONDS, 120,
         "How long the head of a request may take, and a connection of HTTP/1.1 be idle";
     head_bytes: "limit-head-bytes", "AGENTROUTER_LIMIT_HEAD_BYTES", BYTES, 32_768,
         "Bytes of a request's header fields";

@@ -2,9 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use agentrouter_gateway::{ProtocolOptions, Protocols, Transcoder};
-use agentrouter_listener::{ClientCertificates, MinVersion, Settings, Tls, TlsFiles};
+use agentrouter_listener::{ClientCertificates, Limits, MinVersion, Settings, Tls, TlsFiles};
 use anyhow::{Context, Result};
 use prost_reflect::DescriptorPool;
 use tokio::net::TcpListener;
@@ -36,7 +37,8 @@ impl Server {
         let tls = if request.use_tls { Some(tls(request).await?) } else { None };
         Ok(Self {
             listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
-            settings: Settings { tls, ..Settings::default() },
+            // The runner's own clients keep idle connections for as long as they like.
+            settings: Settings { tls, limits: Limits { head: Duration::from_hours(1), ..Limits::default() } },
             protocols: Protocols::new(&pool, rest, options),
         })
     }

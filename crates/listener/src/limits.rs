@@ -12,7 +12,8 @@ pub struct Limits {
     /// How long a TLS handshake may take.
     pub handshake: Duration,
     /// How long a connection may take to begin, and how long the head of an HTTP/1.1 request may take. A connection
-    /// that is kept alive may be idle for as long.
+    /// that is kept alive may be idle for as long. More than the 60 to 90 s that clients and load balancers keep idle
+    /// connections for by default, so that none of them sends a request on one that is being closed.
     pub head: Duration,
     /// Bytes of the fields of a request's head. More is answered with 431.
     pub head_bytes: u32,
@@ -53,7 +54,7 @@ impl Default for Limits {
             connections: 20_000,
             handshakes: 256,
             handshake: Duration::from_secs(10),
-            head: Duration::from_secs(30),
+            head: Duration::from_mins(2),
             head_bytes: 32 << 10,
             head_fields: 100,
             stalled_write: Duration::from_mins(1),
