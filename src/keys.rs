@@ -138,6 +138,7 @@ impl Local {
         let operator = Principal {
             credential: CredentialKind::ApiKey,
             credential_id: "command-line".to_owned(),
+            secret: None,
             customer: self.customer.id,
             customer_slug: self.customer.slug.clone(),
             role: Some(Role::Operator),

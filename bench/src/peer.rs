@@ -94,6 +94,7 @@ async fn operator(db: &Db) -> Result<Call> {
         caller: Some(Principal {
             credential: CredentialKind::ApiKey,
             credential_id: "bench".to_owned(),
+            secret: None,
             customer: customer.id,
             customer_slug: customer.slug,
             role: Some(Role::Operator),

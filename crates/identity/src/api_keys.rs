@@ -6,7 +6,8 @@ use agentrouter_api::configurator::{ConfigType, EventType};
 use agentrouter_delivery::{self as delivery, Slot};
 use agentrouter_envelope::Secret;
 use agentrouter_kernel::id::{self, Customer, Id};
-use agentrouter_kernel::{Fault, Principal, Role};
+use agentrouter_kernel::{Fault, Principal, Role, Timestamp};
+use agentrouter_rpc::call::unauthenticated;
 use agentrouter_storage::Tx;
 
 use crate::identities;
@@ -81,6 +82,26 @@ pub(crate) async fn rotate(
     let row = get(tx, caller, customer, id).await?;
     deliver(tx, customer, &row).await?;
     Ok((row, new.text))
+}
+
+/// Checks that the secret of a key that a caller presented still works, and keeps it working until the transaction
+/// ends. Returns when it ends by itself.
+///
+/// The caller was authenticated a moment ago, by an answer that may be older still. Who makes something that is to end
+/// with a secret asks here: a rotation then either comes first, and is seen, or waits, and sees what was made.
+///
+/// # Errors
+/// UNAUTHENTICATED where it does not.
+pub(crate) async fn hold_presented(
+    tx: &mut Tx,
+    caller: &Principal,
+    id: Id<id::ApiKey>,
+) -> Result<Option<Timestamp>, Fault> {
+    let secret = caller.secret.ok_or_else(unauthenticated)?;
+    api_keys::hold(tx, caller.customer, id).await?;
+    let live = api_keys::find_live(tx, &secret.0).await?;
+    let live = live.filter(|live| live.id == id).ok_or_else(unauthenticated)?;
+    Ok(live.end())
 }
 
 /// Whether a role reaches every customer.

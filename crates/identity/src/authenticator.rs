@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentrouter_kernel::id::{self, Id};
-use agentrouter_kernel::{CredentialKind, Fault, Principal, Role, Timestamp};
+use agentrouter_kernel::{CredentialKind, Fault, Principal, Role, SecretHash, Timestamp};
 use agentrouter_rpc::Authenticate;
 use agentrouter_rpc::call::unauthenticated;
 use agentrouter_rpc::enforce::UntilEnded;
@@ -97,7 +97,7 @@ impl Authenticator {
         if key.use_is_due {
             self.uses.note(key.id);
         }
-        Ok(Some(key.into()))
+        Ok(Some(of_key(key, hash)))
     }
 
     async fn find_token(&self, token: &str) -> Result<Option<Found>, StorageError> {
@@ -108,7 +108,7 @@ impl Authenticator {
         if !claims.are_current(row.now) || !agree(&claims, &row) {
             return Ok(None);
         }
-        Ok(found(row, claims.jti))
+        Ok(of_token(row, claims.jti))
     }
 }
 
@@ -155,23 +155,23 @@ fn agree(claims: &Claims, row: &LiveToken) -> bool {
         && claims.role.as_deref().unwrap_or_default() == row.role
 }
 
-impl From<LiveKey> for Found {
-    fn from(key: LiveKey) -> Self {
-        let principal = Principal {
-            credential: CredentialKind::ApiKey,
-            credential_id: key.id.to_string(),
-            customer: key.customer_id,
-            customer_slug: key.customer_slug,
-            role: Role::parse(&key.role),
-            identity: key.identity_id,
-            workspace: None,
-            expires_at: earlier(key.expires_at, key.secret_expires_at),
-        };
-        Self { principal, now: key.now }
-    }
+fn of_key(key: LiveKey, hash: &TokenHash) -> Found {
+    let expires_at = key.end();
+    let principal = Principal {
+        credential: CredentialKind::ApiKey,
+        credential_id: key.id.to_string(),
+        secret: Some(SecretHash(*hash)),
+        customer: key.customer_id,
+        customer_slug: key.customer_slug,
+        role: Role::parse(&key.role),
+        identity: key.identity_id,
+        workspace: None,
+        expires_at,
+    };
+    Found { principal, now: key.now }
 }
 
-fn found(token: LiveToken, jti: String) -> Option<Found> {
+fn of_token(token: LiveToken, jti: String) -> Option<Found> {
     let (credential, role, workspace) = match token.token_use {
         TokenUse::Session => {
             let role = Role::parse(&token.role);
@@ -187,18 +187,15 @@ fn found(token: LiveToken, jti: String) -> Option<Found> {
     let principal = Principal {
         credential,
         credential_id: jti,
+        secret: None,
         customer: token.customer_id,
         customer_slug: token.customer_slug,
         role,
         identity: token.identity_id,
         workspace,
-        expires_at: earlier(Some(token.expires_at), token.key_expires_at),
+        expires_at: Some(token.key_expires_at.map_or(token.expires_at, |end| end.min(token.expires_at))),
     };
     Some(Found { principal, now: token.now })
-}
-
-fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
-    one.into_iter().chain(other).min()
 }
 
 #[cfg(test)]
@@ -213,13 +210,5 @@ mod tests {
         for other in ["dev", "my.dev.key", "eyJ", "eyJ.", "eyJ...", ""] {
             assert!(!looks_like_jwt(other), "{other}");
         }
-    }
-
-    #[test]
-    fn the_earlier_end_counts() {
-        let (early, late) = (Timestamp::from_secs(1), Timestamp::from_secs(2));
-        assert_eq!(earlier(None, None), None);
-        assert_eq!(earlier(Some(late), None), Some(late));
-        assert_eq!(earlier(Some(late), Some(early)), Some(early));
     }
 }

@@ -130,6 +130,7 @@ mod tests {
         Principal {
             credential: CredentialKind::ApiKey,
             credential_id: "key_1".to_owned(),
+            secret: None,
             customer: Id::new(Timestamp::from_secs(0)),
             customer_slug: "acme".to_owned(),
             role: None,

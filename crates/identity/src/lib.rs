@@ -5,7 +5,8 @@
 //! IdentitiesService, ApiKeysService and SessionsService. Exchanges tokens of trusted OIDC issuers for sessions.
 //!
 //! Invariants: of a key only the hash is stored; a token counts only while its row does, and with it its customer,
-//! identity, workspace and the key it was made with; nobody makes, replaces or ends a credential above the own role;
+//! identity, workspace and the key it was made with; a session is made only while the very secret that asks for it
+//! works, and outlives it by nothing; nobody makes, replaces or ends a credential above the own role;
 //! one operator key is always left; an answer about a credential is used for half a second at most, and a stream ends
 //! within about a second of the credential that opened it.
 //!

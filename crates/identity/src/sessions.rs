@@ -7,13 +7,13 @@ use agentrouter_kernel::{CredentialKind, Fault, FaultKind, Principal, Role};
 use agentrouter_rpc::IssuedToken;
 use agentrouter_storage::Tx;
 
-use crate::identities;
 use crate::model::{actor, check_ceiling};
 use crate::signing::SigningKeys;
 use crate::store::subjects;
 use crate::store::tokens::{self, SessionRow};
 use crate::subjects::unknown;
 use crate::tokens::{Bearer, NewToken, SessionSource, issue, revoke_token};
+use crate::{api_keys, identities};
 
 /// The role that a session is asked to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,13 +52,13 @@ pub(crate) async fn create(
     };
     check_ceiling(caller, role)?;
     identities::hold(tx, customer, identity).await?;
-    if let SessionSource::Subject(subject) = source
-        && !subjects::leads_to(tx, customer, subject, identity).await?
-    {
-        return Err(unknown());
-    }
+    let source_end = match source {
+        SessionSource::Key(key) => api_keys::hold_presented(tx, caller, key).await?,
+        SessionSource::Subject(subject) if subjects::leads_to(tx, customer, subject, identity).await? => None,
+        SessionSource::Subject(_) => return Err(unknown()),
+    };
     let end = tx.now().await?.plus(new.lifetime);
-    let expires_at = caller.expires_at.map_or(end, |credential_end| credential_end.min(end));
+    let expires_at = source_end.map_or(end, |source_end| source_end.min(end));
     let bearer = Bearer::Session { identity, role, source };
     let issued = issue(tx, signing, NewToken { customer, bearer, expires_at }).await?;
     let row = SessionRow {
@@ -142,6 +142,7 @@ mod tests {
         Principal {
             credential: CredentialKind::ApiKey,
             credential_id: Id::<id::ApiKey>::new(Timestamp::from_secs(0)).to_string(),
+            secret: None,
             customer: Id::new(Timestamp::from_secs(0)),
             customer_slug: "acme".to_owned(),
             role,

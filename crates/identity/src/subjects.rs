@@ -76,6 +76,7 @@ pub(crate) fn principal(
     let principal = Principal {
         credential: CredentialKind::OidcToken,
         credential_id: live.id.to_string(),
+        secret: None,
         customer: customer.id,
         customer_slug: customer.slug.clone(),
         role: Role::parse(&live.role),

@@ -17,5 +17,5 @@ pub use filter::Filter;
 pub use id::Id;
 pub use mask::UpdateMask;
 pub use page::{PageCursor, PageKey, PageSize};
-pub use principal::{CredentialKind, Principal, Role};
+pub use principal::{CredentialKind, Principal, Role, SecretHash};
 pub use time::{Clock, SystemClock, Timestamp};

@@ -1,5 +1,7 @@
 //! Who is calling.
 
+use std::fmt;
+
 use crate::fault::Fault;
 use crate::id::{Customer, Id, Identity, Workspace};
 use crate::time::Timestamp;
@@ -61,6 +63,16 @@ impl CredentialKind {
     }
 }
 
+/// The hash of an API key's secret. `Debug` does not show it: a secret that a person chose could be guessed from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SecretHash(pub [u8; 32]);
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(..)")
+    }
+}
+
 /// The verified caller of a request. Everything here comes from the credential and the store, never from
 /// the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +81,8 @@ pub struct Principal {
     pub credential: CredentialKind,
     /// Text form of the key's row id, or the token's `jti`.
     pub credential_id: String,
+    /// Of an API key, the secret that was presented: a key has several while it is rotated.
+    pub secret: Option<SecretHash>,
     /// The customer the credential belongs to.
     pub customer: Id<Customer>,
     /// Slug of that customer.

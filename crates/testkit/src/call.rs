@@ -9,6 +9,7 @@ fn principal(customer: Id<Customer>, slug: &str, role: Option<Role>) -> Principa
     Principal {
         credential: CredentialKind::ApiKey,
         credential_id: format!("key_{}", role.map_or("none", Role::as_str)),
+        secret: None,
         customer,
         customer_slug: slug.to_owned(),
         role,

@@ -131,6 +131,20 @@ pub(crate) async fn set_prefix(tx: &mut Tx, id: Id<ApiKey>, new: &NewKey) -> Res
     Ok(query(UPDATE).bind(&new.shown_prefix).bind(id).bind(now).execute(tx).await? == 1)
 }
 
+/// Keeps a key from being rotated, revoked and deleted until the transaction ends. What was done to it before is seen
+/// by the statements that follow, but not by this one: a row that another transaction held is read anew, and those
+/// beside it are not.
+pub(crate) async fn hold(tx: &mut Tx, customer: Id<Customer>, id: Id<ApiKey>) -> Result<(), StorageError> {
+    macro_rules! select {
+        ($lock:literal) => {
+            concat!("SELECT id AS value FROM api_keys WHERE id = $1 AND customer_id = $2", $lock)
+        };
+    }
+    const HOLD: Sql = Sql::Each { sqlite: select!(""), postgres: select!(" FOR SHARE") };
+    query(HOLD).bind(id).bind(customer).value::<Id<ApiKey>>(tx).await?;
+    Ok(())
+}
+
 /// Lets the secrets of a key, and the sessions that were made with them, end at a time. What ends earlier still
 /// does.
 pub(crate) async fn end_secrets(tx: &mut Tx, id: Id<ApiKey>, at: Timestamp) -> Result<(), StorageError> {
@@ -203,6 +217,13 @@ row! {
     }
 }
 
+impl LiveKey {
+    /// When the secret or the key ends, whichever comes first.
+    pub(crate) fn end(&self) -> Option<Timestamp> {
+        self.expires_at.into_iter().chain(self.secret_expires_at).min()
+    }
+}
+
 /// The secrets `s` of management keys `k` that work, of those whose hash is `$hash`.
 macro_rules! from_live {
     ($hash:literal) => {
@@ -240,7 +261,10 @@ fn hex(hash: &TokenHash) -> String {
 
 /// The key with this secret, if it works: neither it nor the secret nor the customer is out of service. Its identity,
 /// if it has one, exists, because deleting one deletes its keys.
-pub(crate) async fn find_live(db: &Db, hash: &TokenHash) -> Result<Option<LiveKey>, StorageError> {
+pub(crate) async fn find_live(
+    source: impl Source,
+    hash: &TokenHash,
+) -> Result<Option<LiveKey>, StorageError> {
     const FIND: &str = concat!(
         "SELECT k.id, k.customer_id, c.slug AS customer_slug, k.role, k.identity_id, k.expires_at, \
          s.expires_at AS secret_expires_at, \
@@ -248,7 +272,7 @@ pub(crate) async fn find_live(db: &Db, hash: &TokenHash) -> Result<Option<LiveKe
          CAST(:now AS BIGINT) AS now",
         from_live!("= $1")
     );
-    query(FIND).bind(hash.as_slice()).optional(db).await
+    query(FIND).bind(hash.as_slice()).optional(source).await
 }
 
 /// Notes that a key was used, unless that was noted less than a minute ago.

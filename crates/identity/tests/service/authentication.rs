@@ -43,6 +43,7 @@ async fn a_key_calls_for_its_customer(test: TestDb) {
         Principal {
             credential: CredentialKind::ApiKey,
             credential_id: id_of(&created).to_owned(),
+            secret: principal.secret,
             customer: world.other,
             customer_slug: "other".to_owned(),
             role: Some(Role::Admin),

@@ -4,8 +4,13 @@ use std::time::Duration;
 
 use agentrouter_api::identity as pb;
 use agentrouter_api::identity::api_keys_service_server::ApiKeysService;
-use agentrouter_testkit::{TestDb, on_both_engines, violations};
+use agentrouter_api::identity::sessions_service_server::SessionsService;
+use agentrouter_kernel::Principal;
+use agentrouter_kernel::id::{Customer, Id};
+use agentrouter_storage::{Tx, query};
+use agentrouter_testkit::{TestDb, on_both_engines, refused, violations};
 use tokio::task::JoinSet;
+use tonic::{Code, Response, Status};
 
 use crate::{World, by, id_of, key};
 
@@ -14,6 +19,8 @@ on_both_engines!(
     without_overlap_the_old_secret_ends_at_once,
     rotations_overlap_each_other,
     sessions_end_with_the_secret_they_were_made_with,
+    an_ended_secret_makes_no_session,
+    a_session_ends_with_a_secret_whose_end_came_later,
     racing_rotations_leave_one_secret,
     the_overlap_is_bounded,
 );
@@ -95,6 +102,133 @@ async fn sessions_end_with_the_secret_they_were_made_with(test: TestDb) {
     world.test.db.advance_clock(Duration::from_mins(5));
     world.refuses(&old.token).await;
     world.principal(&new.token).await;
+}
+
+/// A key that acts for an identity, and who calls with it as long as an answer about it is kept.
+struct Rotated {
+    id: String,
+    caller: Principal,
+}
+
+impl Rotated {
+    async fn new(world: &World) -> Self {
+        let identity_id = world.identity("acme", "").await;
+        let message = pb::CreateApiKeyRequest { identity_id, ..key("acme", "admin") };
+        let created = world.key(&world.operator, message).await;
+        Self { id: id_of(&created).to_owned(), caller: world.principal(&created.key).await }
+    }
+
+    fn create(
+        &self,
+        world: &World,
+    ) -> impl Future<Output = Result<Response<pb::CreateSessionResponse>, Status>> + Send + use<> {
+        let (service, caller) = (world.sessions.clone(), self.caller.clone());
+        async move { service.create_session(by(&caller, pb::CreateSessionRequest::default())).await }
+    }
+
+    fn rotate(
+        &self,
+        world: &World,
+    ) -> impl Future<Output = Result<Response<pb::RotateApiKeyResponse>, Status>> + Send + use<> {
+        let (service, caller) = (world.api_keys.clone(), world.operator.clone());
+        let message = pb::RotateApiKeyRequest {
+            customer_id: "acme".to_owned(),
+            api_key_id: self.id.clone(),
+            overlap: None,
+        };
+        async move { service.rotate_api_key(by(&caller, message)).await }
+    }
+}
+
+fn unauthenticated() -> (Code, String) {
+    (Code::Unauthenticated, "UNAUTHENTICATED".to_owned())
+}
+
+// Behaviour 46: a secret that ended makes no session, whoever still takes it for live.
+async fn an_ended_secret_makes_no_session(test: TestDb) {
+    let world = World::new(test).await;
+    let key = Rotated::new(&world).await;
+    let new = key.rotate(&world).await.unwrap().into_inner();
+    // Another replica may keep its answer about the old secret for half a second more.
+    assert_eq!(refused(key.create(&world).await), unauthenticated());
+    assert_eq!(world.count("SELECT COUNT(*) AS value FROM tokens").await, 0);
+    let caller = world.principal(&new.key).await;
+    let session = world.session(&caller, "", "").await;
+    world.principal(&session.token).await;
+    // The same holds for a key that is revoked, and for the secret of another one.
+    let stranger = Rotated::new(&world).await.caller;
+    let mixed = Principal { secret: stranger.secret, ..caller.clone() };
+    let mixed = Rotated { caller: mixed, ..key };
+    assert_eq!(refused(mixed.create(&world).await), unauthenticated());
+    world.revoke_key(&world.operator, "acme", &mixed.id).await.unwrap();
+    assert_eq!(refused(Rotated { caller, ..mixed }.create(&world).await), unauthenticated());
+}
+
+async fn a_session_ends_with_a_secret_whose_end_came_later(test: TestDb) {
+    let world = World::new(test).await;
+    let key = Rotated::new(&world).await;
+    let overlap = Duration::from_mins(5);
+    world.rotate_key(&world.operator, "acme", &key.id, overlap).await.unwrap();
+    assert_eq!(key.caller.expires_at, None, "what is kept knows of no end");
+    let session = key.create(&world).await.unwrap().into_inner();
+    let shown = session.session.unwrap();
+    assert!(shown.expires_at.unwrap().seconds <= shown.created_at.unwrap().seconds + 300);
+    world.principal(&session.token).await;
+    world.authenticator.forget();
+    world.test.db.advance_clock(overlap);
+    world.refuses(&session.token).await;
+}
+
+/// A transaction on PostgreSQL behind which everybody waits who writes a row of the customer.
+async fn hold_up(world: &World, customer: Id<Customer>) -> Tx {
+    let mut tx = world.test.db.begin().await.unwrap();
+    let held = query("SELECT slug AS value FROM customers WHERE id = $1 FOR UPDATE").bind(customer);
+    assert_eq!(held.value::<String>(&mut tx).await.unwrap().as_deref(), Some("acme"));
+    tx
+}
+
+/// Waits until so many wait for a transaction, or for somebody who does.
+async fn until_awaited_by(tx: &mut Tx, count: i64) {
+    const AWAITED: &str = "WITH RECURSIVE waiting (pid) AS (\
+         SELECT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)) \
+         UNION SELECT l.pid FROM pg_locks l JOIN waiting w ON w.pid = ANY(pg_blocking_pids(l.pid)) \
+         WHERE NOT l.granted) SELECT COUNT(*) AS value FROM waiting";
+    while query(AWAITED).value::<i64>(&mut *tx).await.unwrap() < Some(count) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// On SQLite there is one transaction at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_ends_a_session_that_is_being_made() {
+    let world = World::new(agentrouter_testkit::postgres().await).await;
+    let key = Rotated::new(&world).await;
+    let mut tx = hold_up(&world, world.acme).await;
+    let (mut creating, mut rotating) = (JoinSet::new(), JoinSet::new());
+    creating.spawn(key.create(&world));
+    until_awaited_by(&mut tx, 1).await;
+    rotating.spawn(key.rotate(&world));
+    until_awaited_by(&mut tx, 2).await;
+    tx.commit_unaudited("test data").await.unwrap();
+    rotating.join_next().await.unwrap().unwrap().unwrap();
+    // It had passed every check.
+    let session = creating.join_next().await.unwrap().unwrap().unwrap().into_inner();
+    world.refuses(&session.token).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_session_is_made_while_a_rotation_is_being_committed() {
+    let world = World::new(agentrouter_testkit::postgres().await).await;
+    let key = Rotated::new(&world).await;
+    let mut tx = hold_up(&world, world.acme).await;
+    let (mut creating, mut rotating) = (JoinSet::new(), JoinSet::new());
+    rotating.spawn(key.rotate(&world));
+    until_awaited_by(&mut tx, 1).await;
+    creating.spawn(key.create(&world));
+    until_awaited_by(&mut tx, 2).await;
+    tx.commit_unaudited("test data").await.unwrap();
+    rotating.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(refused(creating.join_next().await.unwrap().unwrap()), unauthenticated());
 }
 
 async fn racing_rotations_leave_one_secret(test: TestDb) {

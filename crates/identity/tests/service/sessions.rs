@@ -70,6 +70,7 @@ async fn a_key_is_exchanged_for_a_session(test: TestDb) {
         Principal {
             credential: CredentialKind::Session,
             credential_id: shown.id.clone(),
+            secret: None,
             customer: world.other,
             customer_slug: "other".to_owned(),
             role: Some(Role::Admin),
