@@ -5,7 +5,7 @@ use std::time::Duration;
 use agentrouter_api::configurator::{ConfigType, EventType};
 use agentrouter_kernel::id::{Customer, Id, Token};
 use agentrouter_kernel::{Fault, Timestamp};
-use agentrouter_storage::{StorageError, Tx, query, row};
+use agentrouter_storage::{Sql, StorageError, Tx, query, row};
 
 use crate::slot::Slot;
 use crate::version::regenerate;
@@ -45,6 +45,25 @@ pub async fn find_issued(
 ) -> Result<Option<IssuedRow>, StorageError> {
     const FIND: &str = "SELECT role, expires_at FROM tokens WHERE id = $1 AND customer_id = $2";
     query(FIND).bind(id).bind(customer).optional(tx).await
+}
+
+/// Whether a token that AgentRouter issued for a customer still works, for whoever makes another one with it. Until the
+/// transaction ends nobody revokes it: a revocation either comes first, and is seen, or waits.
+pub async fn hold_issued(tx: &mut Tx, customer: Id<Customer>, id: Id<Token>) -> Result<bool, StorageError> {
+    macro_rules! select {
+        ($more:literal) => {
+            concat!("SELECT id AS value FROM tokens WHERE id = $1 AND customer_id = $2", $more)
+        };
+    }
+    const HOLD: Sql = Sql::Each { sqlite: select!(""), postgres: select!(" FOR SHARE") };
+    // A statement of its own, which sees whatever the first one waited for.
+    const FIND: &str = select!(
+        " AND expires_at > :now AND NOT EXISTS \
+         (SELECT 1 FROM revoked_tokens WHERE revoked_tokens.customer_id = $2 AND revoked_tokens.jti = $3)"
+    );
+    query(HOLD).bind(id).bind(customer).value::<Id<Token>>(&mut *tx).await?;
+    let found = query(FIND).bind(id).bind(customer).bind(id.to_string()).value::<Id<Token>>(tx).await?;
+    Ok(found.is_some())
 }
 
 /// Revokes a token, ours or a data plane's, and returns when it was first revoked. It is refused by every replica

@@ -6,7 +6,7 @@ use agentrouter_api::configurator::{ConfigType, EventType};
 use agentrouter_delivery::{self as delivery, Slot};
 use agentrouter_envelope::Secret;
 use agentrouter_kernel::id::{self, Customer, Id};
-use agentrouter_kernel::{Fault, Principal, Role, Timestamp};
+use agentrouter_kernel::{CredentialKind, Fault, Principal, Role, Timestamp};
 use agentrouter_rpc::call::unauthenticated;
 use agentrouter_storage::Tx;
 
@@ -75,6 +75,10 @@ pub(crate) async fn rotate(
             "API_KEY_NOT_ACTIVE",
             "the key is revoked or expired; create another one",
         ));
+    }
+    if caller.credential == CredentialKind::ApiKey && Id::parse(&caller.credential_id) == Some(id) {
+        // A secret that ended must not get itself another one. Asked behind the lock, so that two who ask take turns.
+        hold_presented(tx, caller, id).await?;
     }
     let end = tx.now().await?.plus(overlap);
     api_keys::end_secrets(tx, id, end).await?;

@@ -128,12 +128,14 @@ impl Workspaces {
     ) -> Result<pb::RenewWorkspaceTokenResponse, Fault> {
         let name = convert::workspace_name(&request.customer_id, &request.workspace_id)?;
         let customer = call.customer(&self.deps.db, &request.customer_id).await?;
-        service::check_own(call.principal()?, &name)?;
+        let caller = call.principal()?;
+        service::check_own(caller, &name)?;
         let mut write = Write::begin(&self.deps, call, &request).await?;
         if let Some(answer) = write.replay()? {
             return Ok(answer);
         }
         let workspace = service::find(write.tx(), customer.id, &name).await?;
+        service::hold_token(write.tx(), caller).await?;
         let token = self.tokens.issue(write.tx(), customer.id, workspace.id).await?;
         write.commit(customer.id, workspace.id, convert::renewed(&token)).await
     }

@@ -1,7 +1,9 @@
 //! What happens to workspaces, each inside the caller's transaction.
 
+use agentrouter_delivery::revocation;
 use agentrouter_kernel::id::{self, Customer, Id, NameOrId};
 use agentrouter_kernel::{Fault, Principal};
+use agentrouter_rpc::call::unauthenticated;
 use agentrouter_storage::{Source, Tx};
 
 use crate::model::{Change, NewWorkspace, Workspace};
@@ -90,6 +92,16 @@ pub(crate) fn check_own(principal: &Principal, name: &NameOrId<id::Workspace>) -
     } else {
         Err(Fault::denied("WORKSPACE_MISMATCH", "a workspace token works for its own workspace only"))
     }
+}
+
+/// Checks that the token a worker called with still works, and keeps it from being revoked until the transaction ends.
+/// The answer that let the call in may be a moment old, and a token that was revoked must not live on as another one.
+///
+/// # Errors
+/// UNAUTHENTICATED where it does not.
+pub(crate) async fn hold_token(tx: &mut Tx, worker: &Principal) -> Result<(), Fault> {
+    let token = Id::parse(&worker.credential_id).ok_or_else(unauthenticated)?;
+    if revocation::hold_issued(tx, worker.customer, token).await? { Ok(()) } else { Err(unauthenticated()) }
 }
 
 async fn find_expected(

@@ -22,6 +22,7 @@ on_both_engines!(
     an_ended_secret_makes_no_session,
     a_session_ends_with_a_secret_whose_end_came_later,
     racing_rotations_leave_one_secret,
+    an_ended_secret_gets_itself_no_other_one,
     the_overlap_is_bounded,
 );
 
@@ -255,6 +256,21 @@ async fn racing_rotations_leave_one_secret(test: TestDb) {
         }
     }
     assert_eq!(world.count("SELECT COUNT(*) AS value FROM api_key_secrets").await, 2);
+}
+
+async fn an_ended_secret_gets_itself_no_other_one(test: TestDb) {
+    let world = World::new(test).await;
+    let key = Rotated::new(&world).await;
+    let rotate = async |caller: &Principal, overlap| world.rotate_key(caller, "acme", &key.id, overlap).await;
+    let new = rotate(&key.caller, HOUR).await.unwrap().into_inner();
+    // Both work, and either may go on with a third one.
+    let new = world.principal(&new.key).await;
+    let newest = rotate(&key.caller, Duration::ZERO).await.unwrap().into_inner();
+    for ended in [&key.caller, &new] {
+        assert_eq!(refused(rotate(ended, HOUR).await), unauthenticated());
+    }
+    assert_eq!(world.principal(&newest.key).await.expires_at, None);
+    world.rotate_key(&world.operator, "acme", &key.id, Duration::ZERO).await.unwrap();
 }
 
 async fn the_overlap_is_bounded(test: TestDb) {

@@ -8,6 +8,7 @@ use agentrouter_api::workspaces::{
     IssueWorkspaceTokenRequest, IssueWorkspaceTokenResponse, RenewWorkspaceTokenRequest,
     RenewWorkspaceTokenResponse, Workspace,
 };
+use agentrouter_delivery::revocation::{self, Revocation};
 use agentrouter_envelope::Secret;
 use agentrouter_kernel::id::{self, Customer, Id, Token};
 use agentrouter_kernel::{Fault, Principal};
@@ -26,7 +27,10 @@ on_both_engines!(
     only_known_workspaces_get_tokens,
     a_worker_renews_its_own_token,
     nobody_renews_for_another_workspace,
+    a_revoked_token_is_not_renewed,
 );
+
+const HOUR: Duration = Duration::from_hours(1);
 
 /// Issues tokens whose text names what they are for, and notes them in the caller's transaction.
 pub(crate) struct Issuer;
@@ -88,8 +92,10 @@ impl Tenant<'_> {
     }
 
     /// A worker with a token of this workspace.
-    fn worker(&self, of: &Workspace) -> Principal {
-        workspace(self.id, self.slug, Id::parse(&of.id).unwrap(), &of.workspace_id)
+    async fn worker(&self, of: &Workspace) -> Principal {
+        let credential_id = self.issue(&of.id).await.unwrap().into_inner().jti;
+        let worker = workspace(self.id, self.slug, Id::parse(&of.id).unwrap(), &of.workspace_id);
+        Principal { credential_id, ..worker }
     }
 
     async fn noted(&self) -> Vec<Noted> {
@@ -165,7 +171,7 @@ async fn only_known_workspaces_get_tokens(db: TestDb) {
 async fn a_worker_renews_its_own_token(db: TestDb) {
     let acme = Tenant::new(&db, "acme").await;
     let created = acme.created("eu-1").await;
-    let worker = acme.worker(&created);
+    let worker = acme.worker(&created).await;
     for name in ["eu-1", created.id.as_str()] {
         let renewed = acme.renew(&worker, name).await.unwrap().into_inner();
         let noted = acme.noted().await.pop().unwrap();
@@ -173,7 +179,7 @@ async fn a_worker_renews_its_own_token(db: TestDb) {
         assert_eq!(renewed.token, format!("SECRET {} {} {}", acme.id, created.id, noted.id));
         assert_eq!(renewed.expires_at, Some(timestamp(noted.expires_at)));
     }
-    assert_eq!(acme.noted().await.len(), 2);
+    assert_eq!(acme.noted().await.len(), 3);
     acme.archive("eu-1", "").await.unwrap();
     let gone = acme.renew(&worker, "eu-1").await;
     assert_eq!(refused(gone), (Code::NotFound, "WORKSPACE_NOT_FOUND".to_owned()));
@@ -185,7 +191,7 @@ async fn nobody_renews_for_another_workspace(db: TestDb) {
     let own = acme.created("eu-1").await;
     let other = acme.created("eu-2").await;
     let theirs = globex.created("eu-1").await;
-    let worker = acme.worker(&own);
+    let worker = acme.worker(&own).await;
     // Whether or not it exists, and whoever it belongs to.
     let mismatch = (Code::PermissionDenied, "WORKSPACE_MISMATCH".to_owned());
     for name in ["eu-2", &other.id, "eu-3", &theirs.id] {
@@ -196,5 +202,49 @@ async fn nobody_renews_for_another_workspace(db: TestDb) {
     let claimless = acme.renew(&operator(acme.id, acme.slug), "eu-1").await;
     assert_eq!(refused(claimless), (Code::PermissionDenied, "WORKSPACE_CLAIM_REQUIRED".to_owned()));
     assert_eq!(violations(acme.renew(&worker, "").await), ["workspace_id"]);
-    assert_eq!(acme.noted().await, []);
+    assert_eq!(acme.noted().await.len(), 1);
+}
+
+fn unauthenticated() -> (Code, String) {
+    (Code::Unauthenticated, "UNAUTHENTICATED".to_owned())
+}
+
+async fn revoke(tx: &mut Tx, worker: &Principal) {
+    let (jti, expires_at) = (worker.credential_id.as_str(), Some(tx.now().await.unwrap().plus(HOUR)));
+    let revocation = Revocation { jti, revoked_by: "key_1", reason: "lost", expires_at };
+    revocation::revoke(tx, worker.customer, revocation).await.unwrap();
+}
+
+// Another replica may keep its answer about the token for a moment more.
+async fn a_revoked_token_is_not_renewed(db: TestDb) {
+    let acme = Tenant::new(&db, "acme").await;
+    let created = acme.created("eu-1").await;
+    let (revoked, other) = (acme.worker(&created).await, acme.worker(&created).await);
+    let mut tx = db.db.begin().await.unwrap();
+    revoke(&mut tx, &revoked).await;
+    tx.commit_unaudited("test data").await.unwrap();
+    assert_eq!(refused(acme.renew(&revoked, "eu-1").await), unauthenticated());
+    acme.renew(&other, "eu-1").await.unwrap();
+    db.db.advance_clock(HOUR * 24);
+    assert_eq!(refused(acme.renew(&other, "eu-1").await), unauthenticated(), "it expired");
+}
+
+/// On SQLite there is one transaction at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_token_is_renewed_while_its_revocation_is_being_committed() {
+    const IS_AWAITED: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks \
+         WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))) AS value";
+    let db = agentrouter_testkit::postgres().await;
+    let acme = Tenant::new(&db, "acme").await;
+    let worker = acme.worker(&acme.created("eu-1").await).await;
+    let mut tx = db.db.begin().await.unwrap();
+    revoke(&mut tx, &worker).await;
+    let commit = async {
+        while query(IS_AWAITED).value(&mut tx).await.unwrap() != Some(true) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tx.commit_unaudited("test data").await.unwrap();
+    };
+    let (renewed, ()) = tokio::join!(acme.renew(&worker, "eu-1"), commit);
+    assert_eq!(refused(renewed), unauthenticated());
 }
