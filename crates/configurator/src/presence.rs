@@ -38,12 +38,10 @@ impl Presence {
     pub(crate) fn begin_watch(&self, workspace: Id<Workspace>, worker: &str) {
         let mut watching = self.watching();
         let watchers = watching.entry(workspace).or_default();
-        match watchers.iter_mut().find(|watcher| watcher.worker == worker) {
-            Some(watcher) => watcher.streams += 1,
-            None => {
-                let worker = worker.to_owned();
-                watchers.push(Watcher { worker, streams: 1, spoke_at: Instant::now() });
-            }
+        if let Some(watcher) = watchers.iter_mut().find(|watcher| watcher.worker == worker) {
+            watcher.streams += 1;
+        } else {
+            watchers.push(Watcher { worker: worker.to_owned(), streams: 1, spoke_at: Instant::now() });
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! The events whose claim or completion is plain go in one statement; the others, few as a rule, go one by one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use agentrouter_kernel::id::{Event, Id};
@@ -94,9 +94,15 @@ pub async fn complete(
 /// [`complete`] for reports of several callers.
 pub(crate) async fn complete_all(db: &Db, reports: &[Report]) -> Result<Vec<Result<bool, Fault>>, Fault> {
     let mut tx = db.begin().await?;
-    let has_failed = |report: &&Report| matches!(report.completion.outcome, Outcome::Failed { .. });
-    let failed: Vec<_> = reports.iter().filter(has_failed).map(|report| report.completion.event).collect();
-    hold_workspaces(&mut tx, &failed).await?;
+    let mut failed: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for Report { reach, completion } in reports {
+        if matches!(completion.outcome, Outcome::Failed { .. }) {
+            failed.entry(reach.customer).or_default().push(completion.event);
+        }
+    }
+    for (customer, events) in failed {
+        hold_workspaces(&mut tx, customer, &events).await?;
+    }
     let ended = end(&mut tx, reports).await?;
     record_applied(&mut tx, reports, &ended).await?;
     let mut first: HashSet<Id<Event>> = HashSet::new();

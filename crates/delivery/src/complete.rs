@@ -150,7 +150,7 @@ pub async fn complete(db: &Db, reach: &Reach, completion: &Completion) -> Result
 /// Those of [`complete`].
 pub async fn complete_in(tx: &mut Tx, reach: &Reach, completion: &Completion) -> Result<bool, Fault> {
     if matches!(completion.outcome, Outcome::Failed { .. }) {
-        hold_workspaces(tx, &[completion.event]).await?;
+        hold_workspaces(tx, reach.customer, &[completion.event]).await?;
     }
     let Some(ended) = end(tx, reach, completion).await? else {
         return explain(tx, reach, completion).await;

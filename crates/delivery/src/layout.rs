@@ -209,19 +209,23 @@ pub(crate) async fn next_offer(tx: &mut Tx, workspace: Id<Workspace>) -> Result<
 /// Takes the locks of the workspaces of some events, as [`next_offer`] does, and offers nothing. Whoever decides by what
 /// there is of newer events, and leaves an event open, takes them first: what is laid out at the same time would not
 /// see that event, nor be seen.
-pub(crate) async fn hold_workspaces(tx: &mut Tx, events: &[Id<Event>]) -> Result<(), StorageError> {
+pub(crate) async fn hold_workspaces(
+    tx: &mut Tx,
+    customer: Id<Customer>,
+    events: &[Id<Event>],
+) -> Result<(), StorageError> {
     // SQLite has one writer, which this transaction is.
     const HOLD: Sql = Sql::Each {
-        sqlite: "SELECT y.position AS value FROM workspace_sync y WHERE y.workspace_id IN \
+        sqlite: "SELECT y.position AS value FROM workspace_sync y WHERE y.customer_id = $2 AND y.workspace_id IN \
                  (SELECT e.workspace_id FROM liaison_configuration_events e WHERE e.id IN (SELECT unhex(value) FROM json_each($1))) \
              ORDER BY y.workspace_id",
-        postgres: "SELECT y.position AS value FROM workspace_sync y WHERE y.workspace_id IN \
+        postgres: "SELECT y.position AS value FROM workspace_sync y WHERE y.customer_id = $2 AND y.workspace_id IN \
                  (SELECT e.workspace_id FROM liaison_configuration_events e WHERE e.id = ANY($1)) \
              ORDER BY y.workspace_id FOR UPDATE",
     };
     if !events.is_empty() {
         let events = events.iter().map(|event| event.uuid()).collect();
-        query(HOLD).bind(Value::Uuids(events)).values::<i64>(tx).await?;
+        query(HOLD).bind(Value::Uuids(events)).bind(customer).values::<i64>(tx).await?;
     }
     Ok(())
 }

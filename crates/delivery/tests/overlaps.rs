@@ -1,7 +1,7 @@
 //! Transactions that overlap and would not see each other: what a workspace is offered, what becomes of an attempt,
 //! and whether the workspace is in service at all.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
 
 #[expect(dead_code, reason = "each test file uses its part")]
 mod common;
