@@ -64,7 +64,8 @@ async fn in_the_middle(server: &TestServer) -> Given {
     let as_worker = format!("Bearer {worker}");
     let pending = server.rest_as(&as_worker, Method::GET, "/configurator/v1/pending-events", None).await;
     let event = text(&pending.json::<Value>().await.unwrap()["events"][0]["id"]);
-    let claim = json!({"event_id": event, "worker_id": "w"});
+    // Held for as long as can be: the claim must still be live wherever the data was taken to.
+    let claim = json!({"event_id": event, "worker_id": "w", "lease": "900s"});
     let path = "/configurator/v1/acknowledge-event";
     let claim: Value =
         server.rest_as(&as_worker, Method::POST, path, Some(claim)).await.json().await.unwrap();
