@@ -64,7 +64,7 @@ impl Following {
                 assert!(read > 0, "the stream ended: {}", self.printed());
             }
         };
-        let found = timeout(PATIENCE, reading).await.is_ok();
+        let found = timeout(PATIENCE * 3, reading).await.is_ok();
         assert!(found, "not in the stream: {}", self.printed());
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 
 use crate::common::OPERATOR_KEY;
 use crate::run::{Server, succeed};
@@ -44,6 +45,9 @@ pub(crate) async fn foreign_page(tools: &Tools, server: Server, page: String) {
 
 /// Calls a function of the page; what it returned.
 async fn in_page(tools: &Tools, page: &str, call: &[&str]) -> Value {
+    /// Places for browsers, which are slow to start together. Waiting for one is not part of what is timed.
+    static BROWSERS: Semaphore = Semaphore::const_new(2);
+    let _place = BROWSERS.acquire().await.unwrap();
     let mut command = Command::new("node");
     command.arg(source("browser/drive.mjs")).arg(&tools.packages).arg(&tools.chromium).arg(page).args(call);
     serde_json::from_str(&succeed(command).await).unwrap()
