@@ -5,9 +5,12 @@
 #[expect(dead_code, reason = "each test file uses its part")]
 mod common;
 
+use std::time::Duration;
+
 use agentrouter_api::configurator::{ConfigType, EventType};
 use agentrouter_delivery::drift::{self, Observed, Replayed, Report, Scope};
 use agentrouter_delivery::{Audience, Slot, instruct, resync, trigger};
+use agentrouter_kernel::Timestamp;
 use agentrouter_storage::query;
 use agentrouter_testkit::{TestDb, on_both_engines};
 use common::{Fleet, applied, failed};
@@ -47,6 +50,12 @@ async fn forget(fleet: &Fleet) {
         .await
         .unwrap();
     tx.commit_unaudited("test").await.unwrap();
+}
+
+/// Until when the only slot that was healed is not healed again.
+async fn heal_after(fleet: &Fleet) -> Timestamp {
+    let until = query("SELECT heal_after AS value FROM workspace_slots WHERE heal_after IS NOT NULL");
+    until.value(fleet.db()).await.unwrap().unwrap()
 }
 
 async fn three_slots(fleet: &Fleet) {
@@ -140,11 +149,18 @@ async fn healing_backs_off(db: TestDb) {
     fleet.converge(0).await;
     let lost = Report { slots: Vec::new(), is_complete: true };
     for delay in [2, 6, 18, 54, 162, 300, 300] {
+        let length = Duration::from_secs(delay);
+        let before = fleet.db().now().await.unwrap();
         assert_eq!(sweep(&fleet, Scope::All, &lost).await.total(), 1);
+        let until = heal_after(&fleet).await;
+        let after = fleet.db().now().await.unwrap();
+        assert!((before.plus(length)..=after.plus(length)).contains(&until), "{delay} s: {until:?}");
         fleet.converge(0).await;
-        fleet.advance(delay - 1);
+        // Well before, since time also goes by by itself, and more of it on a slow machine.
+        let early = delay.saturating_sub(6);
+        fleet.advance(early);
         assert_eq!(sweep(&fleet, Scope::All, &lost).await.total(), 0, "{delay}");
-        fleet.advance(1);
+        fleet.advance(delay - early);
     }
     sweep(&fleet, Scope::All, &lost).await;
     fleet.change(2).await;

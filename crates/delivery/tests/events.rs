@@ -228,10 +228,15 @@ async fn a_lease_that_ran_out_fences_its_holder(db: TestDb) {
     let fleet = Fleet::new(db, 1).await;
     fleet.change(1).await;
     let event = fleet.trigger().await.events[0];
+    let before = fleet.db().now().await.unwrap();
     let dead = fleet.hold(0, event, "dead").await;
-    fleet.advance(29);
+    let after = fleet.db().now().await.unwrap();
+    let held = before.plus(LEASE_DEFAULT)..=after.plus(LEASE_DEFAULT);
+    assert!(LEASE_DEFAULT.as_secs() == 30 && held.contains(&dead.lease_expires_at), "{dead:?}");
+    // Well before its end, since time also goes by by itself, and more of it on a slow machine.
+    fleet.advance(25);
     assert!(fleet.pending(0).await.is_empty());
-    fleet.advance(1);
+    fleet.advance(5);
     // Before anybody noticed that the lease is over, it is over.
     let late = fleet.complete(0, event, &dead, applied()).await.unwrap_err();
     assert_eq!((late.kind(), late.reason()), (FaultKind::Aborted, "STALE_CLAIM"));
