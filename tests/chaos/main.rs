@@ -60,7 +60,7 @@ const SERVERS: usize = 3;
 const WORKSPACES: usize = 200;
 
 /// Polls wait as those of real workers do. Claims end soon, so that the dead are noticed within the test.
-const HABITS: Habits = Habits { wait: Duration::from_secs(10), lease: Some(Duration::from_secs(10)) };
+const HABITS: Habits = Habits { wait: Duration::from_secs(10), lease: Duration::from_secs(10) };
 
 /// How long things go on after the last blow, so that the last changes are made while everything works.
 const AFTERMATH: Duration = Duration::from_secs(2);
@@ -123,8 +123,9 @@ async fn everything_converges_whatever_dies() {
     tokio::time::sleep(AFTERMATH).await;
 
     let (fleet, took) = crowd.settle(&servers).await;
-    servers.stop().await;
     let stored = first.open().await;
+    verify::closed(&stored).await;
+    servers.stop().await;
     let compared = verify::compare(&stored, &fleet).await;
     stored.close().await;
     // Everybody has everything at least once, whatever happened.

@@ -142,11 +142,11 @@ async fn create_workspace(api: &Api, customer: &str, workspace: &str) -> String 
 pub(crate) async fn converged(api: &Api, customer: &str, workspace: &str, ledger: &Mutex<Ledger>) {
     let applied = || ledger.lock().unwrap().applied.len();
     let mut client = WorkspacesServiceClient::new(api.clone());
-    let (mut before, mut deadline) = (applied(), Instant::now() + PATIENCE);
+    let (mut before, mut deadline) = (applied(), Instant::now() + PATIENCE * 2);
     let mut last = WorkspaceStatus::default();
     while !(last.converged && last.pending_events + last.in_flight_events + last.stuck_events == 0) {
         if applied() != before {
-            (before, deadline) = (applied(), Instant::now() + PATIENCE);
+            (before, deadline) = (applied(), Instant::now() + PATIENCE * 2);
         }
         assert!(Instant::now() < deadline, "{customer}/{workspace} does not converge: {last:#?}");
         tokio::time::sleep(Duration::from_millis(20)).await;

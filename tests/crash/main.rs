@@ -86,8 +86,9 @@ async fn fifty_kills_under_load(db: TestDb) {
 
     let program = Program::start(&settings).await;
     fleet = load::settle(fleet, &program).await;
-    program.stop().await;
     let stored = settings.open().await;
+    verify::closed(&stored).await;
+    program.stop().await;
     let compared = verify::compare(&stored, &fleet).await;
     println!("{compared}");
     // A test under which hardly anything happened has shown nothing.

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use agentrouter_kernel::id::{self, Configuration, Event, Id, Provider, Workspace};
 use agentrouter_storage::{Db, Engine, query, row};
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::common::program::PATIENCE;
 use crate::fleet::{Fleet, Tenant};
 use crate::ledger::{Ledger, Winner};
 
@@ -225,6 +228,23 @@ async fn versions(db: &Db, fleet: &Fleet) -> i64 {
     total
 }
 
+const OPEN: &str =
+    "SELECT CAST(COUNT(*) AS BIGINT) AS value FROM liaison_configuration_events WHERE is_open = TRUE";
+
+/// Waits until no event is open. One that failed stays so until it is due again, though a newer one was applied since,
+/// and a server closes it then.
+pub(crate) async fn closed(db: &Db) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let open = query(OPEN).value::<i64>(db).await.unwrap();
+        if open == Some(0) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{open:?} events stay open");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Every workspace runs the newest version of every slot, and nothing is open.
 async fn delivered(db: &Db, fleet: &Fleet) {
     row! {
@@ -239,8 +259,6 @@ async fn delivered(db: &Db, fleet: &Fleet) {
          FROM workspaces w JOIN customers c ON c.id = w.customer_id \
          JOIN liaison_configurations l ON l.customer_id = w.customer_id \
          LEFT JOIN workspace_slots s ON s.workspace_id = w.id AND s.configuration_id = l.id";
-    const OPEN: &str =
-        "SELECT CAST(COUNT(*) AS BIGINT) AS value FROM liaison_configuration_events WHERE is_open = TRUE";
     let rows: Vec<Stored> = query(STORED).all(db).await.unwrap();
     for row in &rows {
         assert_eq!(row.applied_version, Some(row.version), "{}/{}", row.customer, row.workspace);

@@ -16,8 +16,12 @@ use crate::call::{Gone, Trouble, answered, told};
 use crate::common::Api;
 use crate::ledger::{Ledger, Winner};
 
-/// How long the claims of a dying worker hold; those of a living one hold longer than any of this takes.
+/// How long the claims of a dying worker hold.
 const DYING: Duration = Duration::from_secs(1);
+/// Claims that hold for as long are never expected to run out; shorter ones may, however soon they are asked for again.
+const LONG: Duration = Duration::from_mins(1);
+/// How long a poll waits at most while there are ghosts, who are to be heard soon.
+const HAUNTED: Duration = Duration::from_millis(200);
 /// Events that used as many attempts are handled well: after the fifth one, a slot is stuck.
 const BAD_ATTEMPTS: i32 = 2;
 
@@ -26,18 +30,15 @@ const BAD_ATTEMPTS: i32 = 2;
 pub(crate) struct Habits {
     /// How long its polls wait.
     pub(crate) wait: Duration,
-    /// How long its claims hold; none for as long as the server thinks fit.
-    pub(crate) lease: Option<Duration>,
+    /// How long its claims hold.
+    pub(crate) lease: Duration,
 }
 
 impl Default for Habits {
     fn default() -> Self {
-        Self { wait: Duration::from_millis(200), lease: None }
+        Self { wait: Duration::from_millis(200), lease: LONG }
     }
 }
-
-/// How long the server lets a claim hold where nothing else is asked for.
-const LEASE_DEFAULT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Worker {
     id: String,
@@ -66,6 +67,7 @@ enum Task {
     Complete {
         request: CompleteEventRequest,
         attempt: i32,
+        asked: i32,
         /// When its lease may be over, at the earliest.
         held_until: Instant,
     },
@@ -127,9 +129,13 @@ impl Worker {
     pub(crate) async fn step(&mut self, api: &Api) -> Result<(), Gone> {
         let mut client = Client::new(api.clone());
         self.haunt(&mut client).await?;
-        if let Task::Claim { asked, asked_at, .. } = &mut self.task {
-            *asked += 1;
-            *asked_at = Instant::now();
+        match &mut self.task {
+            Task::Poll => {}
+            Task::Claim { asked, asked_at, .. } => {
+                *asked += 1;
+                *asked_at = Instant::now();
+            }
+            Task::Complete { asked, .. } => *asked += 1,
         }
         // A task is taken up again until its end is known.
         let next = match &self.task {
@@ -137,8 +143,8 @@ impl Worker {
             Task::Claim { event, fate, asked, asked_at } => {
                 self.claim(&mut client, event, *fate, *asked, *asked_at).await?
             }
-            Task::Complete { request, attempt, held_until } => {
-                self.complete(&mut client, request, *attempt, *held_until).await?
+            Task::Complete { request, attempt, asked, held_until } => {
+                self.complete(&mut client, request, *attempt, *asked, *held_until).await?
             }
         };
         if let Some((task, ghost)) = next {
@@ -149,8 +155,9 @@ impl Worker {
     }
 
     async fn poll(&mut self, client: &mut Client) -> Result<Next, Gone> {
+        let wait = if self.ghosts.is_empty() { self.habits.wait } else { self.habits.wait.min(HAUNTED) };
         let request = ListPendingEventsRequest {
-            wait: Some(to_proto(self.habits.wait)),
+            wait: Some(to_proto(wait)),
             worker_id: self.id.clone(),
             ..Default::default()
         };
@@ -186,19 +193,20 @@ impl Worker {
         asked: i32,
         asked_at: Instant,
     ) -> Result<Next, Gone> {
-        let lease = if fate == Fate::Dies { Some(DYING) } else { self.habits.lease };
+        let lease = if fate == Fate::Dies { DYING } else { self.habits.lease };
+        let is_short = lease < LONG;
         let request = AcknowledgeEventRequest {
             event_id: event.id.clone(),
             worker_id: self.id.clone(),
-            lease: lease.map(to_proto),
+            lease: Some(to_proto(lease)),
         };
         let Some(claim) = answered(client.acknowledge_event(request).await)? else { return Ok(None) };
-        if lease.is_some() {
-            // A short one: an earlier claim that was never answered may have run out since, and used an attempt.
+        if is_short {
+            // An earlier claim that was never answered may have run out since, and used an attempt.
             self.ledger.lock().unwrap().unanswered(&event.id, asked - 1);
         }
         if !claim.success {
-            assert!(lease.is_some() || claim.holder != self.id, "a worker is not refused for its own sake");
+            assert!(is_short || claim.holder != self.id, "a worker is not refused for its own sake");
             return Ok(Some((Task::Poll, None)));
         }
         let winner = Winner { worker: self.id.clone(), token: claim.claim_token.clone() };
@@ -210,12 +218,14 @@ impl Worker {
             worker_id: self.id.clone(),
             ..Default::default()
         };
+        // Others may have used attempts since it was offered.
+        let may_fail = claim.attempt <= BAD_ATTEMPTS;
         match fate {
-            Fate::Applies => self.fetch(client, event).await?,
-            Fate::Fails => {
+            Fate::Fails if may_fail => {
                 request.success = false;
                 "the data plane is out of sorts".clone_into(&mut request.error_message);
             }
+            Fate::Applies | Fate::Fails => self.fetch(client, event).await?,
             Fate::Dies => {
                 // The lease began before its answer came.
                 let due = Instant::now() + DYING + Duration::from_millis(1);
@@ -223,8 +233,8 @@ impl Worker {
             }
         }
         // The lease began when the server answered, or later than that of an earlier answer that was lost.
-        let held_until = asked_at + lease.unwrap_or(LEASE_DEFAULT);
-        Ok(Some((Task::Complete { request, attempt: claim.attempt, held_until }, None)))
+        let held_until = asked_at + lease;
+        Ok(Some((Task::Complete { request, attempt: claim.attempt, asked: 0, held_until }, None)))
     }
 
     /// Reads what it is to apply: at least what was announced.
@@ -249,15 +259,20 @@ impl Worker {
         client: &mut Client,
         request: &CompleteEventRequest,
         attempt: i32,
+        asked: i32,
         held_until: Instant,
     ) -> Result<Next, Gone> {
+        // A failure whose answer was lost: the event was offered again since, perhaps to somebody else.
+        let may_be_others = !request.success && asked > 1;
         match told(client.complete_event(request.clone()).await) {
             Ok(done) => {
                 assert!(done.success, "a completion under a live claim counts");
                 self.ledger.lock().unwrap().completed(&request.event_id, attempt, request.success);
             }
-            // It took longer than the lease until a server could be reached.
-            Err(Trouble::Refused { code: Code::Aborted, reason }) if Instant::now() >= held_until => {
+            // Or it took longer than the lease until a server could be reached.
+            Err(Trouble::Refused { code: Code::Aborted, reason })
+                if may_be_others || Instant::now() >= held_until =>
+            {
                 assert_eq!(reason, "STALE_CLAIM");
                 self.ledger.lock().unwrap().stale += 1;
             }

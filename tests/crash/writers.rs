@@ -4,6 +4,8 @@
 //! An open write is repeated under its idempotency key until it is answered. Updates carry the etag of the answer
 //! before, so that neither a lost nor a doubled write goes unseen.
 
+use std::time::Duration;
+
 use agentrouter_api::configurator::configurator_service_client::ConfiguratorServiceClient;
 use agentrouter_api::configurator::{ConfigType, TriggerUpdateRequest};
 use agentrouter_api::identity::api_keys_service_client::ApiKeysServiceClient;
@@ -17,10 +19,14 @@ use agentrouter_api::tenancy::tenancy_service_client::TenancyServiceClient;
 use agentrouter_api::tenancy::{
     CreateCustomerRequest, Customer, CustomerState, GetCustomerRequest, UpdateCustomerRequest,
 };
+use tokio::time::sleep;
 use tonic::Code;
 
 use crate::call::{Gone, Trouble, answered, keyed, keyed_for, told};
 use crate::common::Api;
+
+/// How long before a server that lives and could not decide is asked again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Changes one provider. Every write of it changes what the data planes are to run.
 pub(crate) struct ProviderWriter {
@@ -55,11 +61,15 @@ impl ProviderWriter {
     pub(crate) async fn look(&self, api: &Api) -> Result<(), Gone> {
         let request =
             GetProviderRequest { customer_id: self.customer.clone(), provider_id: self.name.clone() };
-        let found = match told(ProvidersServiceClient::new(api.clone()).get_provider(request).await) {
-            Ok(found) => Some(found),
-            Err(Trouble::Refused { code: Code::NotFound, .. }) => None,
-            Err(Trouble::Gone | Trouble::Again) => return Err(Gone),
-            Err(trouble) => panic!("{trouble:?}"),
+        let mut client = ProvidersServiceClient::new(api.clone());
+        let found = loop {
+            match told(client.get_provider(request.clone()).await) {
+                Ok(found) => break Some(found),
+                Err(Trouble::Refused { code: Code::NotFound, .. }) => break None,
+                Err(Trouble::Again) => sleep(AGAIN).await,
+                Err(Trouble::Gone) => return Err(Gone),
+                Err(trouble) => panic!("{trouble:?}"),
+            }
         };
         let done = self.open.zip(found.as_ref()).map(|(edit, found)| self.after(edit, found));
         assert!(
@@ -189,8 +199,13 @@ impl CustomerWriter {
     pub(crate) async fn look(&self, api: &Api) -> Result<(), Gone> {
         let Some(last) = self.stored.last() else { return Ok(()) };
         let request = GetCustomerRequest { customer_id: last.customer_id.clone() };
-        let found = TenancyServiceClient::new(api.clone()).get_customer(request).await;
-        let Some(found) = answered(found)? else { return Err(Gone) };
+        let mut client = TenancyServiceClient::new(api.clone());
+        let found = loop {
+            match answered(client.get_customer(request.clone()).await)? {
+                Some(found) => break found,
+                None => sleep(AGAIN).await,
+            }
+        };
         let (customer_id, creates) = self.next();
         let may_be_changed = self.is_open && !creates && last.customer_id == customer_id;
         let changed = may_be_changed.then(|| after(&customer_id, Some(last), &found));
