@@ -40,7 +40,8 @@ impl<'a> Tenant<'a> {
         let id = db.customer(slug).await;
         let service = Webhooks::new(db.deps(), TargetPolicy::Any);
         let sender = Sender::new(&db.deps(), TargetPolicy::Any).unwrap();
-        let sender = sender.with_timeout(Duration::from_millis(500));
+        // Below the 30 s for which a sender keeps a message to itself.
+        let sender = sender.with_timeout(Duration::from_secs(20));
         Self { db, id, slug, admin: admin(id, slug), service, sender }
     }
 

@@ -154,7 +154,8 @@ async fn silence_is_a_failure(db: TestDb) {
     receiver.answers([Answer::Nothing]);
     acme.test(&silent).await.unwrap();
     acme.test(&closed).await.unwrap();
-    assert_eq!(acme.sender.send_due().await.unwrap(), 2);
+    let sender = acme.sender.clone().with_timeout(Duration::from_secs(2));
+    assert_eq!(sender.send_due().await.unwrap(), 2);
     let error = async |id: &str| acme.deliveries(id).await.remove(0).last_error;
     assert_eq!(error(&silent).await, "there was no answer in time");
     assert_eq!(error(&closed).await, "no connection could be made");
@@ -217,7 +218,8 @@ async fn a_slow_receiver_does_not_hold_up_others(db: TestDb) {
     }
     acme.test(&quick_id).await.unwrap();
     let shutdown = CancellationToken::new();
-    let sender = acme.sender.clone().with_timeout(Duration::from_secs(10));
+    // Longer than anything here is waited for, so that what is silent keeps its place.
+    let sender = acme.sender.clone().with_timeout(Duration::from_secs(25));
     let mut running = JoinSet::new();
     running.spawn(sender.run(shutdown.clone()));
     quick.until(1).await;
