@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use agentrouter_api::configurator::configuration::Payload;
@@ -15,6 +16,7 @@ use agentrouter_api::configurator::{
 };
 use agentrouter_liaison::{Rejected, Target};
 use agentrouter_target_agent_router::{AgentRouterOptions, AgentRouterTarget, Mode, OpenError, Ports};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 /// What the stand-in needs to know; without them it is a test that has nothing to do.
@@ -58,19 +60,34 @@ fn stand_in_program() {
     });
 }
 
+/// A port that nobody listens at, and that nobody is given for a connection meanwhile.
+fn free_port() -> u16 {
+    // Below those that the system gives out. Test programs that run at the same time begin elsewhere.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = 21_000 + u16::try_from(std::process::id() % 400).unwrap() * 20;
+    loop {
+        let port = begin + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A folder with the stand-in in it.
 struct Folder {
     root: tempfile::TempDir,
     ports: Ports,
+    /// A machine has one Agent Router at a time: two that look at its fixed ports would each take the other for a
+    /// stranger there.
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Folder {
-    fn new() -> Self {
+    async fn new() -> Self {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let turn = TURN.lock().await;
         let root = tempfile::tempdir().unwrap();
-        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let (data, admin) = (free(), free());
-        let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-        let ports = Ports { data: port(&data), admin: port(&admin) };
+        let ports = Ports { data: free_port(), admin: free_port() };
         let script = format!(
             "#!/bin/sh\n{CONFIG}=\"$2\" {DATA}={} {ADMIN}={} exec '{}' --exact stand_in_program --nocapture\n",
             ports.data,
@@ -80,7 +97,7 @@ impl Folder {
         let program = root.path().join("aigw");
         std::fs::write(&program, script).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Self { root, ports }
+        Self { root, ports, _turn: turn }
     }
 
     fn options(&self) -> AgentRouterOptions {
@@ -153,7 +170,7 @@ async fn until(what: &str, condition: impl AsyncFn() -> bool) {
 
 #[tokio::test]
 async fn changes_that_arrive_together_are_one_start() {
-    let folder = Folder::new();
+    let folder = Folder::new().await;
     let target = folder.open();
     let (providers_1, url_1, none) =
         (providers(1, &["m"]), proxy_url(1), configuration(ConfigType::McpCatalog, 1, None));
@@ -190,7 +207,7 @@ async fn changes_that_arrive_together_are_one_start() {
 
 #[tokio::test]
 async fn a_file_that_does_not_come_up_is_followed_by_the_last_that_did() {
-    let folder = Folder::new();
+    let folder = Folder::new().await;
     let target = folder.open();
     let refused = target.apply(&providers(1, &["exit-at-once"])).await.unwrap_err();
     // Nothing came up before, so it may as well be the machine.
@@ -215,7 +232,7 @@ async fn a_file_that_does_not_come_up_is_followed_by_the_last_that_did() {
 
 #[tokio::test]
 async fn what_is_not_ready_in_time_is_tried_again_later() {
-    let folder = Folder::new();
+    let folder = Folder::new().await;
     let mut options = folder.options();
     options.ready = Duration::from_millis(500);
     let target = AgentRouterTarget::open(options).unwrap();
@@ -226,7 +243,7 @@ async fn what_is_not_ready_in_time_is_tried_again_later() {
 
 #[tokio::test]
 async fn a_program_that_dies_is_started_again() {
-    let folder = Folder::new();
+    let folder = Folder::new().await;
     let target = folder.open();
     target.apply(&providers(1, &["m"])).await.unwrap();
     let config = folder.path().canonicalize().unwrap().join("config.yaml");
@@ -253,7 +270,7 @@ fn kill(config: &Path) {
 
 #[tokio::test]
 async fn a_part_that_cannot_be_served_is_told() {
-    let folder = Folder::new();
+    let folder = Folder::new().await;
     let mut options = folder.options();
     options.mode = Mode::WriteOnly;
     let target = AgentRouterTarget::open(options).unwrap();
@@ -275,7 +292,7 @@ async fn a_part_that_cannot_be_served_is_told() {
 
 #[tokio::test]
 async fn folders_that_cannot_be_used_are_told() {
-    let folder = Folder::new();
+    let folder = Folder::new().await;
     let first = folder.open();
     assert!(matches!(AgentRouterTarget::open(folder.options()), Err(OpenError::Slots(_))));
     first.stop().await;
