@@ -53,7 +53,7 @@ async fn closing_an_http1_connection_cancels_the_handler() {
          content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
     );
     stream.write_all(head.as_bytes()).await.expect("a connection");
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!dropped.is());
     drop(stream);
     assert!(soon(&dropped).await);
@@ -78,7 +78,7 @@ async fn resetting_an_http2_stream_cancels_the_handler() {
     };
     let message = envelope(&wire("CountRequest", r#"{"to":1}"#));
     let hanging = client.send_request(call("hang", message.clone()));
-    tokio::time::timeout(Duration::from_millis(50), hanging).await.expect_err("it hangs");
+    tokio::time::timeout(Duration::from_millis(500), hanging).await.expect_err("it hangs");
     assert!(soon(&dropped).await);
 
     // The connection serves the next call.

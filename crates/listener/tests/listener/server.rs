@@ -71,7 +71,7 @@ pub(crate) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-/// `/slow` takes 300 ms, `/large` answers with 32 MiB; all else tells what was sent and who sent it.
+/// `/slow` takes 300 ms, `/never` for ever, `/large` answers with 32 MiB; all else tells what was sent and who sent it.
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let connection = request.extensions().get::<Connection>().cloned().expect("every request has one");
     let path = request.uri().path().to_owned();
@@ -81,6 +81,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
             sleep(Duration::from_millis(300)).await;
             Bytes::from_static(b"slow")
         }
+        "/never" => std::future::pending().await,
         "/large" => Bytes::from(vec![b'x'; 32 << 20]),
         _ => {
             let client = connection

@@ -13,6 +13,9 @@ use crate::apply::{apply, observed};
 use crate::content::{providers, servers};
 use crate::server::Space;
 
+/// What the cluster says when it refuses.
+const REFUSED: &str = "not in this house";
+
 /// Has the cluster refuse objects of a namespace, by an expression that is true for those it takes.
 async fn refuse(space: &Space, plural: &str, expression: &str) {
     let name = &space.name;
@@ -21,7 +24,7 @@ async fn refuse(space: &Space, plural: &str, expression: &str) {
     });
     let policy = json!({"metadata": {"name": name}, "spec": {
         "matchConstraints": {"resourceRules": [rule]},
-        "validations": [{"expression": expression, "message": "not in this house"}],
+        "validations": [{"expression": expression, "message": REFUSED}],
     }});
     space.create(&space.all::<ValidatingAdmissionPolicy>(), policy).await;
     let selector = json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
@@ -37,7 +40,9 @@ async fn until_refused(space: &Space, kind: &str, object: Value) {
     let object: kube::api::DynamicObject = serde_json::from_value(object).expect("an object");
     let how = kube::api::PostParams { dry_run: true, ..Default::default() };
     for _ in 0..300 {
-        if api.create(&how, &object).await.is_err() {
+        // Nothing else that may fail meanwhile says so.
+        let refused = api.create(&how, &object).await.err();
+        if refused.is_some_and(|error| error.to_string().contains(REFUSED)) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -66,7 +71,7 @@ async fn a_refused_part_keeps_its_last_good_state() {
     assert_eq!(applied.version, 2);
     let resources: Vec<_> = applied.resources.iter().map(|it| (it.resource.as_str(), it.applied)).collect();
     assert_eq!(resources, [("ai", false), ("dog", false)]);
-    assert!(applied.resources[0].reason.contains("not in this house"), "{applied:?}");
+    assert!(applied.resources[0].reason.contains(REFUSED), "{applied:?}");
 
     let host = |name: &'static str| {
         let api = space.gateway("Backend");
@@ -106,7 +111,7 @@ async fn what_is_of_no_part_alone_refuses_the_slot() {
 
     let rejected = target.apply(&servers(2, &["a", "b", "c"])).await.expect_err("three are too many");
     assert!(rejected.is_permanent());
-    assert!(rejected.message().contains("not in this house"), "{rejected}");
+    assert!(rejected.message().contains(REFUSED), "{rejected}");
     assert_eq!(space.names("Backend").await, ["mcp-a", "mcp-b"]);
     assert_eq!(observed(&target).await, [(ConfigType::McpCatalog, 1, "sum-1".to_owned())]);
     apply(&target, &providers(1, &[("ai", "ai.example")])).await;

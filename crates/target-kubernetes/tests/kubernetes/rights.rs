@@ -61,7 +61,7 @@ async fn the_role_is_enough() {
     assert!(rejected.message().contains("forbidden"), "{rejected}");
 
     install(&space, LIAISON).await;
-    for _ in 0..100 {
+    for _ in 0..600 {
         if target.observed().await.is_ok() {
             break;
         }
@@ -90,7 +90,7 @@ async fn the_role_is_enough() {
     let rejected = upgrader.start(&upgrade).await.expect_err("whoever may make Jobs may do much");
     assert!(rejected.message().contains("forbidden"), "{rejected}");
     install(&space, UPGRADES).await;
-    for _ in 0..100 {
+    for _ in 0..600 {
         if upgrader.start(&upgrade).await.is_ok() {
             break;
         }
