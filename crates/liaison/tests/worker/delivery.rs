@@ -93,8 +93,9 @@ async fn an_event_that_another_worker_holds_is_left_to_it() {
         // The other worker claims between our poll and our claim.
         state.before = Arc::new(|state, rpc, call| {
             if (rpc, call) == ("claim", 1) {
-                let ends = Instant::now() + Duration::from_mins(1);
-                let claim = Claim { worker_id: "worker-2".to_owned(), token: "theirs".to_owned(), ends };
+                let lease = Duration::from_mins(1);
+                let (worker_id, token) = ("worker-2".to_owned(), "theirs".to_owned());
+                let claim = Claim { worker_id, token, lease, ends: Instant::now() + lease };
                 state.events.iter_mut().take(1).for_each(|delivery| delivery.claim = Some(claim.clone()));
             }
             None
@@ -245,13 +246,13 @@ async fn a_claim_outlives_its_lease_while_the_apply_runs() {
     let plane = Plane::start().await;
     let target = Gated::new();
     let event = plane.publish("ann", 1);
-    let lease = Duration::from_secs(1);
+    let lease = Duration::from_secs(3);
     let started = Instant::now();
     let worker = Running::start(
         agentrouter_liaison::WorkerConfig { lease, ..config(&plane) },
         Arc::clone(&target) as Arc<dyn agentrouter_liaison::Target>,
     );
-    // Every third of a second; without renewals the claim would be over by the fourth.
+    // Every third of the lease; without renewals the claim would be over by the fourth.
     let state = plane.until(|state| state.delivery(&event).renewals >= 4).await;
     assert!(started.elapsed() > lease);
     assert_eq!(state.completion(&event), None);

@@ -1,17 +1,33 @@
 //! What a worker remembers over a restart.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agentrouter_liaison::{Report, Target, Token, Worker, WorkerConfig};
 
-use crate::plane::{Plane, configuration};
+use crate::plane::{PATIENCE, Plane, configuration};
 use crate::running::{Gated, Running, config};
 
 fn open() -> Arc<dyn Target> {
     let target = Gated::new();
     target.open.send_replace(true);
     target
+}
+
+/// Waits until a cursor is written. It is, along with what was applied, a second after that.
+async fn until_kept(folder: &Path, cursor: &str) {
+    let kept = async {
+        loop {
+            let kept = fs::read(folder.join("liaison.json")).unwrap_or_default();
+            if serde_json::from_slice(&kept).is_ok_and(|kept: serde_json::Value| kept["cursor"] == cursor) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, kept).await.expect("the cursor is kept");
 }
 
 #[tokio::test]
@@ -24,8 +40,8 @@ async fn a_restarted_worker_goes_on_from_its_cursor_and_knows_what_it_applied() 
     let worker = Running::start(config(), open());
     let state = plane.until(|state| state.completion(&first).is_some() && !state.sweeps.is_empty()).await;
     assert_eq!(state.cursors, [""]);
-    // A heartbeat after the event: only then nothing before the cursor waits any more.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    // After a heartbeat that follows the event: only then nothing before the cursor waits any more.
+    until_kept(&folder.path().join("state"), "1").await;
     worker.stop().await;
 
     let second = plane.change(|state| {
@@ -49,7 +65,7 @@ async fn what_was_offered_and_not_claimed_is_offered_again_after_a_restart() {
     let config = || WorkerConfig {
         concurrency: 1,
         state_dir: Some(folder.path().join("state")),
-        stop_grace: std::time::Duration::ZERO,
+        stop_grace: Duration::ZERO,
         ..config(&plane)
     };
     let target = Gated::new();

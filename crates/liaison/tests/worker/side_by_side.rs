@@ -7,16 +7,21 @@ use std::time::Duration;
 use agentrouter_api::configurator::{Configuration, ResourceResult};
 use agentrouter_liaison::{Applied, Rejected, RejectedResource, Report, Target, WorkerConfig};
 use async_trait::async_trait;
+use tokio::sync::watch;
 use tonic::Status;
 
 use crate::plane::{Plane, configuration};
 use crate::running::{Gated, Running, config};
 
-/// Notes how many applies run at once, in all and of one slot.
+/// How many applies may run at once.
+const PLACES: u32 = 4;
+
+/// Notes how many applies run at once, in all and of one slot. None ends before as many run as may.
 #[derive(Debug, Default)]
 struct Counting {
     running: Mutex<BTreeMap<String, u32>>,
     most: Mutex<(u32, u32)>,
+    were_all_taken: watch::Sender<bool>,
 }
 
 #[async_trait]
@@ -28,7 +33,13 @@ impl Target for Counting {
             let mut most = self.most.lock().unwrap_or_else(PoisonError::into_inner);
             most.0 = most.0.max(running.values().sum());
             most.1 = most.1.max(running.values().copied().max().unwrap_or_default());
+            if most.0 >= PLACES {
+                self.were_all_taken.send_replace(true);
+            }
         }
+        let mut were_all_taken = self.were_all_taken.subscribe();
+        were_all_taken.wait_for(|were| *were).await.expect("the target lives");
+        // One too many would come meanwhile.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.entry(configuration.user_id.clone()).and_modify(|count| *count -= 1);
@@ -49,11 +60,11 @@ async fn slots_are_applied_side_by_side_and_each_by_one_call_at_a_time() {
                 }
             }
         });
-        let config = WorkerConfig { concurrency: 4, ..config(&plane) };
+        let config = WorkerConfig { concurrency: PLACES as usize, ..config(&plane) };
         let worker = Running::start(config, Arc::clone(&target) as Arc<dyn Target>);
         plane.until(|state| state.events.iter().all(|delivery| delivery.completion.is_some())).await;
         let most = *target.most.lock().unwrap_or_else(PoisonError::into_inner);
-        assert_eq!(most, (4, 1));
+        assert_eq!(most, (PLACES, 1));
         worker.stop().await;
     }
 }
@@ -88,7 +99,7 @@ async fn one_call_renews_all_claims() {
             state.publish(configuration(&format!("user-{version}"), version));
         }
     });
-    let lease = Duration::from_secs(1);
+    let lease = Duration::from_secs(3);
     let worker =
         Running::start(WorkerConfig { lease, ..config(&plane) }, Arc::clone(&target) as Arc<dyn Target>);
     let state = plane.until(|state| state.events.iter().all(|delivery| delivery.renewals >= 4)).await;

@@ -308,10 +308,11 @@ async fn cursors_that_are_refused_again_and_again_are_not_asked_for_in_a_loop() 
     plane.change(|state| (state.watches, state.oldest_cursor) = (true, u64::MAX));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = WorkerConfig { backoff_min: Duration::from_millis(100), ..config(&plane) };
+    let started = Instant::now();
     let worker = Running::start(config, Arc::new(dir(&folder)));
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let watches = plane.state().calls("watch");
-    assert!((2..=6).contains(&watches), "{watches}");
+    plane.until(|state| state.calls("watch") >= 4).await;
+    // There is a pause before each but the first.
+    assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
     worker.stop().await;
 }
 

@@ -13,7 +13,7 @@ pub(super) fn renew(state: &mut State, worker_id: &str, held: &pb::HeldEvent) ->
     let claim = delivery.claim.as_mut().filter(|claim| {
         claim.worker_id == worker_id && claim.token == held.claim_token && claim.ends > Instant::now()
     })?;
-    claim.ends = Instant::now() + Duration::from_secs(1);
+    claim.ends = Instant::now() + claim.lease;
     delivery.renewals += 1;
     Some(pb::Claim {
         event_id: held.event_id.clone(),
@@ -26,7 +26,7 @@ pub(super) fn claim(
     state: &mut State,
     request: pb::AcknowledgeEventRequest,
 ) -> Result<pb::AcknowledgeEventResponse, Status> {
-    let lease = request.lease.map(|lease| Duration::try_from(lease).unwrap_or_default());
+    let lease = request.lease.map_or(Duration::from_secs(30), |lease| lease.try_into().unwrap_or_default());
     let delivery = state.delivery_mut(&request.event_id)?;
     let attempt = delivery.event.attempt;
     let (token, attempt) = match &delivery.claim {
@@ -40,8 +40,8 @@ pub(super) fn claim(
         _ => (format!("claim-{}-{}", request.event_id, attempt + 1), attempt + 1),
     };
     delivery.event.attempt = attempt;
-    let ends = Instant::now() + lease.unwrap_or(Duration::from_secs(30));
-    delivery.claim = Some(Claim { worker_id: request.worker_id, token: token.clone(), ends });
+    let ends = Instant::now() + lease;
+    delivery.claim = Some(Claim { worker_id: request.worker_id, token: token.clone(), lease, ends });
     Ok(pb::AcknowledgeEventResponse { success: true, claim_token: token, attempt, ..Default::default() })
 }
 

@@ -101,6 +101,7 @@ pub(crate) struct Delivery {
 pub(crate) struct Claim {
     pub(crate) worker_id: String,
     pub(crate) token: String,
+    pub(crate) lease: Duration,
     pub(crate) ends: Instant,
 }
 
