@@ -63,7 +63,8 @@ async fn a_change_at_one_replica_wakes_a_poll_at_another() {
     }
     let after = Scrape::of(&url).await;
     let woken = after.value(REPLICAS) - before.value(REPLICAS);
-    assert!(woken >= f64::from(ROUNDS), "{woken} wake-ups by other replicas");
+    // Where the safety poll came first, the notification told nothing new and may not be counted.
+    assert!(woken >= f64::from(without_safety_poll), "{woken} wake-ups by other replicas");
     // On a quick machine nearly all; where one is, the notification must have told of it.
     assert!(without_safety_poll > 0, "the safety poll told of every change");
     assert_eq!(after.value("notifications_sent_total"), before.value("notifications_sent_total"));
@@ -84,16 +85,18 @@ async fn workers_that_wait_cost_no_statement_each() {
     for _ in 0..3 {
         let api = replicas.api(1, &token);
         for _ in 0..WORKERS / 3 {
-            let api = api.clone();
-            waiting.spawn(async move { poll(&api, Duration::from_mins(1)).await.unwrap().len() });
+            waiting.spawn(waits(api.clone()));
         }
     }
     let all = f64::from(WORKERS);
     // The first reads of the polls go on for a while. Did waiting cost a statement each, it would in every span of time.
     let mut quiet = false;
     for _ in 0..10 {
-        let before = until(&url, "all wait", |now| now.value(LONG_POLLS) == all).await;
-        let (began, polls) = (Instant::now(), before.value(SAFETY_POLLS));
+        until(&url, "all wait", |now| now.value(LONG_POLLS) == all).await;
+        // Before the scrape, however long that takes: what it counts came earlier.
+        let began = Instant::now();
+        let before = Scrape::of(&url).await;
+        let polls = before.value(SAFETY_POLLS);
         let after = until(&url, "three safety polls", |now| now.value(SAFETY_POLLS) >= polls + 3.0).await;
         let seconds = began.elapsed().as_secs_f64();
         assert!(after.value(SAFETY_POLLS) - polls <= seconds + 2.0, "one a second: {seconds} s");
@@ -106,10 +109,20 @@ async fn workers_that_wait_cost_no_statement_each() {
     }
     assert!(quiet, "{all} workers that wait keep the database busy");
     create_provider(&operator, "acme").await;
-    while let Some(found) = waiting.join_next().await {
-        assert_eq!(found.unwrap(), 1);
-    }
+    let found = tokio::time::timeout(PATIENCE * 2, waiting.join_all()).await.unwrap();
+    assert!(found.iter().all(|found| *found == 1), "{found:?}");
     replicas.stop().await;
+}
+
+/// Polls until something is there; how much that is. Where all read at once, some may be told to try again.
+async fn waits(api: Api) -> usize {
+    loop {
+        match poll(&api, Duration::from_mins(1)).await {
+            Ok(events) => return events.len(),
+            Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 // Behaviour 1: of workers that race at three replicas exactly one gets an event, and the others are told who.

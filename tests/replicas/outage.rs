@@ -8,6 +8,7 @@ use agentrouter_kernel::SystemClock;
 use agentrouter_storage::{Db, Limits, Target, query, row};
 use agentrouter_testkit::postgres;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use xtask::postgres::{Cluster, Durability};
 
@@ -208,6 +209,8 @@ async fn a_held_snapshot_does_not_turn_claims_into_scans() {
          SELECT gen_random_uuid(), customer_id, workspace_id, configuration_id, user_id, config_type, key_id, event_type, 1, \
              'applied', position, 1, FALSE, FALSE, 0, 'old', '', 'applied', '', created_at, created_at \
          FROM liaison_configuration_events CROSS JOIN generate_series(1, $1) LIMIT $1";
+    // A session in a transaction that asks nothing for a minute is ended.
+    const STAYS: &str = "SELECT CAST(1 AS BIGINT) AS value";
     const READS: &str = "SELECT CAST(seq_tup_read AS BIGINT) AS seq_tup_read, CAST(idx_scan AS BIGINT) AS idx_scan \
          FROM pg_stat_user_tables WHERE relid = CAST('liaison_configuration_events' AS regclass)";
     let db = postgres().await;
@@ -238,13 +241,18 @@ async fn a_held_snapshot_does_not_turn_claims_into_scans() {
         let event = poll(&worker, Duration::from_secs(30)).await.unwrap().remove(0);
         let held = claim(&worker, &event.id, "worker", LEASE).await.unwrap();
         assert!(held.success && complete(&worker, &event.id, &held.claim_token).await.unwrap());
+        assert_eq!(query(STAYS).value::<i64>(&mut snapshot).await.unwrap(), Some(1));
     }
     // The server's own counters follow a second later.
+    let deadline = Instant::now() + PATIENCE;
     let after = loop {
         let now: Reads = query(READS).one(&db.db).await.unwrap();
         if now.idx_scan >= before.idx_scan + ROUNDS {
             break now;
         }
+        let scans = now.idx_scan - before.idx_scan;
+        assert!(Instant::now() < deadline, "{scans} look-ups by index in {ROUNDS} rounds");
+        assert_eq!(query(STAYS).value::<i64>(&mut snapshot).await.unwrap(), Some(1));
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let scanned = after.seq_tup_read - before.seq_tup_read;

@@ -1,7 +1,8 @@
 //! Three server processes on one PostgreSQL.
 
 use std::future::Future;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use agentrouter_api::configurator::ConfigurationEvent;
@@ -65,8 +66,17 @@ impl Replicas {
     }
 }
 
+/// An address that nobody listens at, and whose port nobody is given for a connection meanwhile.
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    // Below the ports that the system gives out. Test programs that run at the same time begin elsewhere.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = 21_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let port = begin + NEXT.fetch_add(1, Ordering::Relaxed);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr().unwrap().to_string();
+        }
+    }
 }
 
 /// What a client does that was told so: tries again what is UNAVAILABLE, at the next replica, and nothing else. How
