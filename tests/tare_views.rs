@@ -240,7 +240,7 @@ async fn refusals_are_said_in_full(db: TestDb) {
 async fn a_rollout_is_watched_to_its_end(db: TestDb) {
     let (server, operator, workers) = fleet(db).await;
     let tare = Tare::new(&server, OPERATOR_KEY);
-    let mut watch = tare.start("rollout status providers --customer acme --watch --timeout 30s");
+    let mut watch = tare.start("rollout status providers --customer acme --watch --timeout 120s");
     watch.printed.until("a first look", |text| text.contains("version 1: 0 of 3 applied, 3 pending")).await;
     apply(&workers[0]).await;
     watch.printed.until("the first one", |text| text.contains("version 1: 1 of 3 applied, 2 pending")).await;
@@ -260,10 +260,10 @@ async fn a_rollout_is_watched_to_its_end(db: TestDb) {
 async fn a_rollout_that_does_not_end_is_given_up(db: TestDb) {
     let (server, _, workers) = fleet(db).await;
     let tare = Tare::new(&server, OPERATOR_KEY);
-    let (code, text) = tare.fails("rollout status providers --customer acme --watch --timeout 1s").await;
-    assert_eq!((code, text.as_str()), (1, "providers/system is not applied in 3 workspaces after 1 s"));
+    let (code, text) = tare.fails("rollout status providers --customer acme --watch --timeout 5s").await;
+    assert_eq!((code, text.as_str()), (1, "providers/system is not applied in 3 workspaces after 5 s"));
     let mut watch =
-        tare.start("rollout status providers --customer acme --watch --exit-on-stuck --timeout 30s");
+        tare.start("rollout status providers --customer acme --watch --exit-on-stuck --timeout 120s");
     watch.printed.until("a first look", |text| text.contains("3 pending")).await;
     reject(&workers[2]).await;
     let Err(failure) = watch.ended().await else { panic!("it succeeds") };

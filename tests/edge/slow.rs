@@ -113,7 +113,7 @@ async fn calls_end_with_the_patience_of_their_callers() {
     let message = watch.encode_to_vec();
     let mut frame = vec![0, 0, 0, 0, u8::try_from(message.len()).unwrap()];
     frame.extend(message);
-    let response = call("400m").body(frame.clone()).send().await.unwrap();
+    let response = call("3S").body(frame.clone()).send().await.unwrap();
     assert!(!response.headers().contains_key("grpc-status"), "it began");
     let answer = response.bytes().await.unwrap();
     let answer = String::from_utf8_lossy(&answer);
