@@ -33,7 +33,7 @@ async fn keys(world: &World) -> Vec<(&'static str, String)> {
     let unknown = agentrouter_identity::keys::generate_key().unwrap().expose().to_owned();
     let gateway = world.acme.secrets.iter().find(|(what, _)| what == "a gateway key").unwrap().1.clone();
 
-    let soon = world.server.test_db.db.now().await.unwrap().plus(Duration::from_secs(2));
+    let soon = world.server.test_db.db.now().await.unwrap().plus(Duration::from_secs(5));
     let expiring = key(world, json!({"role": "admin", "expires_at": soon.to_string()})).await.1;
     let (revoked_id, revoked) = key(world, json!({"role": "admin"})).await;
     let (rotated_id, rotated) = key(world, json!({"role": "admin"})).await;
