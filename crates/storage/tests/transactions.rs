@@ -287,7 +287,7 @@ async fn other_processes_are_woken(test: TestDb) {
         let stop = stop.clone();
         tasks.spawn(async move { pulse::run(&db, &stop).await });
     }
-    if test.db.engine() == agentrouter_storage::Engine::Sqlite {
+    if test.db.engine() == Engine::Sqlite {
         tokio::time::timeout(Duration::from_secs(5), tasks.join_all()).await.unwrap();
         return;
     }
