@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected must stop")]
 
-#[expect(dead_code, reason = "each test file uses its part")]
 mod common;
 
 use std::time::Duration;

@@ -15,7 +15,7 @@ use agentrouter_delivery::group::Groups;
 use agentrouter_delivery::poll;
 use agentrouter_kernel::id::{Event, Id};
 use agentrouter_storage::{Engine, query};
-use agentrouter_testkit::{TestDb, on_both_engines};
+use agentrouter_testkit::{TestDb, on_both_engines, until_awaited};
 use common::Fleet;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -132,7 +132,7 @@ async fn a_batch_that_loses_to_another_transaction_tells_of_no_claim(db: TestDb)
     let claims = batch::acknowledge(fleet.db(), &reach, &asked, "worker", LEASE_DEFAULT);
     let meeting = async {
         // On SQLite the batch waits to begin, and nothing can be lost.
-        common::until_awaited(&mut other).await;
+        until_awaited(&mut other, 1).await;
         // Each has now what the other one wants, and PostgreSQL ends one of them.
         if query(TAKE_EVENT).bind(events[0]).execute(&mut other).await.is_ok() {
             other.commit_unaudited("test").await.unwrap();

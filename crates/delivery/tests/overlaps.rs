@@ -9,8 +9,8 @@ mod common;
 use agentrouter_delivery::{lay_out_workspace, poll, retire_workspace, settle_due};
 use agentrouter_kernel::id::{Event, Id};
 use agentrouter_storage::{Tx, query};
-use agentrouter_testkit::{TestDb, on_both_engines};
-use common::{Fleet, failed, until_awaited};
+use agentrouter_testkit::{TestDb, on_both_engines, until_awaited};
+use common::{Fleet, failed};
 
 on_both_engines!(
     a_failure_waits_for_a_version_that_is_being_laid_out,
@@ -46,7 +46,7 @@ async fn a_failure_waits_for_a_version_that_is_being_laid_out(db: TestDb) {
         let mut tx = laying_out(&fleet, 0).await;
         let completing = fleet.complete(0, first, &claim, failed(permanent));
         let committing = async {
-            until_awaited(&mut tx).await;
+            until_awaited(&mut tx, 1).await;
             tx.commit_unaudited("test").await.unwrap();
         };
         let (completed, ()) = tokio::join!(completing, committing);
@@ -118,7 +118,7 @@ async fn a_workspace_out_of_service_is_offered_nothing(db: TestDb) {
     };
     let mut laying_out = laying_out(&fleet, 0).await;
     let committing = async {
-        until_awaited(&mut laying_out).await;
+        until_awaited(&mut laying_out, 1).await;
         laying_out.commit_unaudited("test").await.unwrap();
     };
     let archiving = async { archive(0).await.commit_unaudited("test").await.unwrap() };
@@ -132,7 +132,7 @@ async fn a_workspace_out_of_service_is_offered_nothing(db: TestDb) {
         tx.commit_unaudited("test").await.unwrap();
     };
     let committing = async {
-        until_awaited(&mut archiving).await;
+        until_awaited(&mut archiving, 1).await;
         archiving.commit_unaudited("test").await.unwrap();
     };
     tokio::join!(laying_out, committing);

@@ -14,8 +14,8 @@ use agentrouter_delivery::{event_id, settle_due, settle_workspace};
 use agentrouter_kernel::id::{Event, Id};
 use agentrouter_kernel::{Clock, SystemClock, Timestamp};
 use agentrouter_storage::{Db, Engine, Limits, query, row};
-use agentrouter_testkit::{TestDb, on_both_engines};
-use common::{Fleet, applied, failed, until_awaited};
+use agentrouter_testkit::{TestDb, on_both_engines, until_awaited};
+use common::{Fleet, applied, failed};
 
 on_both_engines!(
     racing_triggers_leave_no_holes,
@@ -141,7 +141,7 @@ async fn what_is_laid_out_is_what_was_read() {
     let mut polls = tokio::task::JoinSet::new();
     let polling = Arc::clone(&fleet);
     polls.spawn(async move { polling.pending(0).await });
-    until_awaited(&mut tx).await;
+    until_awaited(&mut tx, 1).await;
     fleet.change(3).await;
     events.push(fleet.trigger().await.events[0]);
     tx.commit_unaudited("test").await.unwrap();
@@ -191,7 +191,7 @@ async fn a_rescue_never_undoes_a_completion(db: TestDb) {
             tx.commit_unaudited("test").await.unwrap();
             settled
         });
-        until_awaited(&mut tx).await;
+        until_awaited(&mut tx, 1).await;
         tx.commit_unaudited("test").await.unwrap();
         assert_eq!(rescues.join_next().await.unwrap().unwrap(), 0);
         let row = fleet.event(event).await;

@@ -7,10 +7,12 @@
 
 mod call;
 mod db;
+mod locks;
 mod refusal;
 
 pub use call::{admin, call, operator, request, session, viewer, workspace};
 pub use db::{TestDb, postgres, sqlite};
+pub use locks::until_awaited;
 pub use refusal::{refused, violations};
 
 /// Stamps test bodies `async fn name(db: TestDb)` onto both engines.

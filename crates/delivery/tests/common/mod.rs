@@ -9,7 +9,7 @@ use agentrouter_delivery::event::EventRow;
 use agentrouter_delivery::{Audience, Slot, Triggered, poll, trigger};
 use agentrouter_kernel::Fault;
 use agentrouter_kernel::id::{Configuration, Customer, Event, Id, Workspace};
-use agentrouter_storage::{Db, Engine, Tx, query, scope};
+use agentrouter_storage::{Db, query, scope};
 use agentrouter_testkit::TestDb;
 
 #[derive(Debug)]
@@ -162,16 +162,6 @@ impl Fleet {
 
     pub(crate) fn advance(&self, seconds: u64) {
         self.db().advance_clock(Duration::from_secs(seconds));
-    }
-}
-
-/// Waits until somebody waits for this transaction. On SQLite nobody can, once it has begun.
-pub(crate) async fn until_awaited(tx: &mut Tx) {
-    // Not `pg_stat_activity`, which stands still inside a transaction.
-    const IS_AWAITED: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks \
-         WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))) AS value";
-    while tx.engine() == Engine::Postgres && query(IS_AWAITED).value(&mut *tx).await.unwrap() != Some(true) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

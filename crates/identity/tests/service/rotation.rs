@@ -8,7 +8,7 @@ use agentrouter_api::identity::sessions_service_server::SessionsService;
 use agentrouter_kernel::Principal;
 use agentrouter_kernel::id::{Customer, Id};
 use agentrouter_storage::{Tx, query};
-use agentrouter_testkit::{TestDb, on_both_engines, refused, violations};
+use agentrouter_testkit::{TestDb, on_both_engines, refused, until_awaited, violations};
 use tokio::task::JoinSet;
 use tonic::{Code, Response, Status};
 
@@ -188,17 +188,6 @@ async fn hold_up(world: &World, customer: Id<Customer>) -> Tx {
     tx
 }
 
-/// Waits until so many wait for a transaction, or for somebody who does.
-async fn until_awaited_by(tx: &mut Tx, count: i64) {
-    const AWAITED: &str = "WITH RECURSIVE waiting (pid) AS (\
-         SELECT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)) \
-         UNION SELECT l.pid FROM pg_locks l JOIN waiting w ON w.pid = ANY(pg_blocking_pids(l.pid)) \
-         WHERE NOT l.granted) SELECT COUNT(*) AS value FROM waiting";
-    while query(AWAITED).value::<i64>(&mut *tx).await.unwrap() < Some(count) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 /// On SQLite there is one transaction at a time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_ends_a_session_that_is_being_made() {
@@ -207,9 +196,9 @@ async fn a_rotation_ends_a_session_that_is_being_made() {
     let mut tx = hold_up(&world, world.acme).await;
     let (mut creating, mut rotating) = (JoinSet::new(), JoinSet::new());
     creating.spawn(key.create(&world));
-    until_awaited_by(&mut tx, 1).await;
+    until_awaited(&mut tx, 1).await;
     rotating.spawn(key.rotate(&world));
-    until_awaited_by(&mut tx, 2).await;
+    until_awaited(&mut tx, 2).await;
     tx.commit_unaudited("test data").await.unwrap();
     rotating.join_next().await.unwrap().unwrap().unwrap();
     // It had passed every check.
@@ -224,9 +213,9 @@ async fn no_session_is_made_while_a_rotation_is_being_committed() {
     let mut tx = hold_up(&world, world.acme).await;
     let (mut creating, mut rotating) = (JoinSet::new(), JoinSet::new());
     rotating.spawn(key.rotate(&world));
-    until_awaited_by(&mut tx, 1).await;
+    until_awaited(&mut tx, 1).await;
     creating.spawn(key.create(&world));
-    until_awaited_by(&mut tx, 2).await;
+    until_awaited(&mut tx, 2).await;
     tx.commit_unaudited("test data").await.unwrap();
     rotating.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(refused(creating.join_next().await.unwrap().unwrap()), unauthenticated());

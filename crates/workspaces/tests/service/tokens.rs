@@ -15,7 +15,9 @@ use agentrouter_kernel::{Fault, Principal};
 use agentrouter_rpc::convert::timestamp;
 use agentrouter_rpc::{IssuedToken, WorkspaceTokens};
 use agentrouter_storage::{Tx, query, row};
-use agentrouter_testkit::{TestDb, call, on_both_engines, operator, refused, request, violations, workspace};
+use agentrouter_testkit::{
+    TestDb, call, on_both_engines, operator, refused, request, until_awaited, violations, workspace,
+};
 use tonic::{Code, Response, Status};
 
 use crate::Tenant;
@@ -232,17 +234,13 @@ async fn a_revoked_token_is_not_renewed(db: TestDb) {
 /// On SQLite there is one transaction at a time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_token_is_renewed_while_its_revocation_is_being_committed() {
-    const IS_AWAITED: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks \
-         WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))) AS value";
     let db = agentrouter_testkit::postgres().await;
     let acme = Tenant::new(&db, "acme").await;
     let worker = acme.worker(&acme.created("eu-1").await).await;
     let mut tx = db.db.begin().await.unwrap();
     revoke(&mut tx, &worker).await;
     let commit = async {
-        while query(IS_AWAITED).value(&mut tx).await.unwrap() != Some(true) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until_awaited(&mut tx, 1).await;
         tx.commit_unaudited("test data").await.unwrap();
     };
     let (renewed, ()) = tokio::join!(acme.renew(&worker, "eu-1"), commit);
